@@ -1,0 +1,47 @@
+"""Every error this package raises on purpose, under one root."""
+
+from __future__ import annotations
+
+
+class TieredCacheError(Exception):
+    """The root of all errors raised by this package."""
+
+
+class ConfigurationError(TieredCacheError, ValueError):
+    """A setting or an argument is wrong. The message says which, and what would be right."""
+
+
+class MissingExtraError(TieredCacheError, ImportError):
+    """An optional library is needed that is not installed. The message names the extra that brings it."""
+
+
+class UnsupportedValueError(TieredCacheError, TypeError):
+    """The codec cannot carry a value so that it comes out equal. Names the key and the type, never the value."""
+
+
+class CorruptValueError(TieredCacheError, ValueError):
+    """Raised by a codec for bytes it cannot read. The engine counts it and reports a miss."""
+
+
+class FrontUnavailableError(TieredCacheError):
+    """The front did not answer. The engine counts it and goes on with the store; callers never see it."""
+
+
+class StoreUnavailableError(TieredCacheError):
+    """The store did not answer, or answered with a fault that is not the caller's.
+
+    After a write: `outcome_known` is false when the change may nevertheless have been committed.
+    """
+
+    def __init__(self, message: str, *, outcome_known: bool = True) -> None:
+        super().__init__(message)
+        self.outcome_known = outcome_known
+
+
+class SchemaError(TieredCacheError):
+    """The tables in the store are missing, of a newer release, or not this package's."""
+
+
+def require_extra(library: str, extra: str) -> MissingExtraError:
+    """The error to raise (`from` the ImportError) where an optional library is missing."""
+    return MissingExtraError(f"{library} is not installed: pip install 'tiered-cache[{extra}]'")
