@@ -1,0 +1,200 @@
+"""Clearing costs the same however much is cleared, and what it leaves behind is removed a little at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anyio
+import pytest
+from sqlalchemy import text
+
+from tests.servers import admin
+from tests.store.conftest import POSTGRES, SHARED, A, B, Clock, Place, Statements, digest, entry
+from tiered_cache._sql import SqlStore, _statements
+
+REWRITE = "UPDATE tiered_cache_entry SET version = version + 1000, expires = NULL WHERE digest = :digest"
+FILL = {
+    "sqlite": """
+        WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :n)
+        INSERT INTO tiered_cache_entry (digest, address, version, envelope)
+        SELECT CAST(printf('%032d', i) AS BLOB), CAST('AAAAAAAAAAAAAAAA' AS BLOB), 1, x'00' FROM n
+    """,
+    "asyncpg": """
+        INSERT INTO tiered_cache_entry (digest, address, version, envelope)
+        SELECT CAST(lpad(CAST(i AS text), 32, '0') AS bytea), 'AAAAAAAAAAAAAAAA', 1, '' FROM generate_series(1, :n) AS i
+    """,
+}
+
+
+async def drained(store: SqlStore, limit: int) -> list[int]:
+    """Batches removed until there is nothing left to remove."""
+    batches: list[int] = []
+    while removed := await store.reclaim(limit):
+        batches.append(removed)
+    return batches
+
+
+async def left(store: SqlStore, *keys: object) -> set[object]:
+    rows = (await store.read([digest(key) for key in keys], [])).rows
+    return {key for key in keys if digest(key) in rows}
+
+
+@pytest.mark.parametrize("place", FILL, indirect=True)
+async def test_a_clear_is_as_many_statements_with_100_000_entries_as_with_10(place: Place) -> None:
+    async def clears() -> list[str]:
+        with Statements() as seen:
+            await store.clear(A)
+            await store.clear(b"")
+        return seen.texts
+
+    store = await place.ready()
+    with place.admin().begin() as conn:
+        conn.execute(text(FILL[place.kind]), {"n": 10})
+    few = await clears()
+    with place.admin().begin() as conn:
+        conn.execute(text("DELETE FROM tiered_cache_entry"))
+        conn.execute(text(FILL[place.kind]), {"n": 100_000})
+    assert await clears() == few
+    assert not [statement for statement in few if "entry" in statement]
+
+
+async def test_expired_rows_leave_in_batches_and_valid_ones_stay(place: Place, clock: Clock) -> None:
+    store = await place.ready(clock=clock)
+    await store.write([*(entry(i, ttl=1000) for i in range(10)), entry("long", ttl=2000), entry("ever")])
+    assert await store.reclaim(100) == 0
+    clock.now += 1
+    assert await drained(store, 4) == [4, 4, 2]
+    assert await left(store, *range(10), "long", "ever") == {"long", "ever"}
+    clock.now += 1
+    assert await drained(store, 4) == [1]
+    assert await left(store, "ever") == {"ever"}
+
+
+async def test_cleared_rows_leave_in_batches_and_valid_ones_stay(store: SqlStore) -> None:
+    below = [entry((i, "below"), address=A + b"%016d" % i) for i in range(5)]
+    await store.write([*(entry(i) for i in range(10)), *below, entry("beside", address=B)])
+    await store.clear(A)
+    await store.write([entry(0), entry("new")])
+    assert await drained(store, 4) == [4, 4, 4, 2]
+    assert await left(store, 0, "new", "beside") == {0, "new", "beside"}
+    assert await left(store, *range(1, 10), *((i, "below") for i in range(5))) == set()
+
+
+async def test_what_is_reclaimed_is_not_looked_for_again_until_the_next_clear(store: SqlStore) -> None:
+    await store.write([entry(i) for i in range(5)])
+    await store.clear(A)
+    assert await drained(store, 100) == [5]
+    with Statements() as seen:
+        assert await store.reclaim(100) == 0
+    assert not [statement for statement in seen.texts if "entry.address" in statement]
+    await store.write([entry(1)])
+    await store.clear(b"")
+    assert await drained(store, 100) == [1]
+
+
+async def test_expired_and_cleared_rows_share_the_limit(place: Place, clock: Clock) -> None:
+    store = await place.ready(clock=clock)
+    await store.write([*(entry(i, address=B) for i in range(3)), *(entry(i + 10, ttl=1) for i in range(3))])
+    await store.clear(B)
+    clock.now += 1
+    assert await drained(store, 4) == [4, 2]
+
+
+async def test_rows_that_live_on_in_a_cleared_range_are_looked_at_once(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every tenth of 200 rows is dead. Starting anew for each batch would look at thousands."""
+    monkeypatch.setattr(_statements, "_PAGE_ROWS", 10)
+    keys = sorted(digest(i) for i in range(200))
+    await store.write([entry("x")._replace(digest=key) for key in keys])
+    await store.clear(A)
+    await store.write([entry("x")._replace(digest=key) for i, key in enumerate(keys) if i % 10])
+    with Statements() as seen:
+        assert await drained(store, 1) == [1] * 20
+    pages = [statement for statement in seen.texts if "ORDER BY tiered_cache_entry.address" in statement]
+    assert len(pages) <= 2 * 20 + 1
+    assert len((await store.read(keys, [])).rows) == 180
+
+
+@pytest.mark.parametrize("place", POSTGRES, indirect=True)
+async def test_reclaiming_never_waits_for_a_writer_and_comes_back_for_the_row(place: Place) -> None:
+    store = await place.ready(timeout=2)
+    await store.write([entry("held"), entry("free"), entry("rewritten")])
+    await store.clear(A)
+    with admin(place.url) as writer:
+        writer.execute("BEGIN")
+        writer.execute("SELECT 1 FROM tiered_cache_entry WHERE digest = %s FOR UPDATE", [digest("held")])
+        changed = "UPDATE tiered_cache_entry SET version = version + 1000 WHERE digest = %s"
+        writer.execute(changed, [digest("rewritten")])
+        assert await store.reclaim(100) == 1
+        writer.execute("COMMIT")
+    assert await drained(store, 100) == [1]
+    assert await left(store, "held", "free", "rewritten") == {"rewritten"}
+
+
+def before_the_removal(do: Callable[[], None]) -> Statements:
+    """A gate between finding rows and removing them."""
+    seen = Statements()
+
+    def look(statement: str) -> None:
+        # SQLite has to be locked to remove, so there nothing can happen any later than this.
+        if statement == "BEGIN IMMEDIATE" or "DELETE" in statement:
+            seen.before = lambda _: None
+            do()
+
+    seen.before = look
+    return seen
+
+
+@pytest.mark.parametrize("way", ["expired", "cleared", "erased"])
+@pytest.mark.parametrize("place", SHARED, indirect=True)
+async def test_a_row_rewritten_after_it_was_found_stays(place: Place, clock: Clock, way: str) -> None:
+    assert await rewritten_in_between(await place.ready(clock=clock), place, clock, way) == {"a"}
+
+
+@pytest.mark.parametrize("way", ["expired", "cleared", "erased"])
+@pytest.mark.parametrize("place", ["sqlite", "asyncpg"], indirect=True)
+async def test_removal_of_what_was_found_would_lose_it(place: Place, clock: Clock, way: str) -> None:
+    """The naive twin, under the same gate: it removes by digest alone."""
+    store = await place.ready(clock=clock)
+    naive = store._dialect.removal(wait=False)
+    store._statements._remove_expired = naive
+    store._statements._remove_cleared = {True: naive, False: naive}
+    assert await rewritten_in_between(store, place, clock, way) == set()
+
+
+async def rewritten_in_between(store: SqlStore, place: Place, clock: Clock, way: str) -> set[object]:
+    engine = place.admin()
+
+    def rewrite() -> None:
+        with engine.begin() as conn:
+            conn.execute(text(REWRITE), {"digest": digest("a")})
+
+    if way == "expired":
+        await store.write([entry("a", ttl=1), entry("b", ttl=1)])
+        clock.now += 1
+    else:
+        await store.write([entry("a"), entry("b")])
+        await store.clear(A)
+    with before_the_removal(rewrite):
+        if way == "erased":
+            await store.erase(A, 10)
+        else:
+            await store.reclaim(10)
+    assert not await left(store, "b")
+    return await left(store, "a")
+
+
+async def test_one_call_reclaims_at_a_time(store: SqlStore) -> None:
+    await store.write([entry(i) for i in range(50)])
+    await store.clear(A)
+    removed: list[int] = []
+
+    async def reclaim() -> None:
+        removed.append(await store.reclaim(10))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(8):
+            tasks.start_soon(reclaim)
+    removed += await drained(store, 10)
+    assert sum(removed) == 50

@@ -1,0 +1,225 @@
+"""Where statements run: on the event loop of the caller, or in a worker thread.
+
+A call that has begun is not cut short by the cancellation of its caller: it ends, within the deadline of the store, and
+the caller is cancelled then. A connection is therefore never left in the middle of an answer, which is how drivers
+have leaked connections and have handed one caller what was meant for another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from contextlib import nullcontext
+from time import monotonic
+from typing import Any, Final, Protocol, TypeVar
+from weakref import finalize
+
+import anyio
+import anyio.to_thread
+from anyio.lowlevel import RunVar
+from sqlalchemy import Connection, Engine
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from tiered_cache._fork import forget_after_fork
+from tiered_cache._loops import PerLoop
+
+T = TypeVar("T")
+
+
+class Attempt:
+    """One call on its way: how far it has come, and whether anybody still waits for it. For any thread."""
+
+    def __init__(self, timeout: float) -> None:
+        self._deadline = monotonic() + timeout
+        self._given_up = False
+        self._lock = threading.Lock()
+        #: Whether a connection was had, so that statements may have been sent.
+        self.begun = False
+
+    @property
+    def left(self) -> float:
+        """Seconds until the deadline."""
+        return max(0.0, self._deadline - monotonic())
+
+    def begin(self) -> None:
+        """A connection is there. Raises TimeoutError where the caller has been told already that nothing happened."""
+        with self._lock:
+            self.check()
+            self.begun = True
+
+    def check(self) -> None:
+        """Raises TimeoutError where nobody waits any more: what was not committed in time must never be."""
+        if self._given_up:
+            raise TimeoutError
+
+    def give_up(self) -> None:
+        with self._lock:
+            self._given_up = True
+
+
+Work = Callable[[Connection, Attempt], T]
+
+
+class Runner(Protocol):
+    async def run(self, work: Work[T], attempt: Attempt, *, changing: bool) -> T:
+        """Gives `work` a connection in autocommit. Raises TimeoutError at the deadline, and what a driver raises."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+class OnLoop:
+    """An asynchronous engine for every loop."""
+
+    def __init__(self, open: Callable[[], AsyncEngine], *, one_writer: bool) -> None:  # noqa: A002
+        self._engines = PerLoop(open, AsyncEngine.dispose)
+        self._turn = _Turn(1) if one_writer else None
+
+    async def run(self, work: Work[T], attempt: Attempt, *, changing: bool) -> T:
+        engine = self._engines.get()
+        turn = self._turn.limiter if self._turn is not None and changing else nullcontext()
+
+        async def execute() -> T:
+            async with turn, engine.connect() as conn:
+                return await conn.run_sync(work, attempt)
+
+        return await _to_the_end(execute, attempt)
+
+    async def aclose(self) -> None:
+        await self._engines.aclose()
+
+
+class InThreads:
+    """A synchronous engine in worker threads: one hop a call, at most `threads` of them for each loop.
+
+    `lone`: all threads have to share one connection. `memory`: what is in it is not shared with a forked child.
+    """
+
+    def __init__(
+        self, engine: Engine, *, threads: int, one_writer: bool, owned: bool, lone: bool = False, memory: bool = False
+    ) -> None:
+        self._engine = engine
+        self._turn = _Turn(threads)
+        self._turn_alone = _Turn(1)
+        self._lock = threading.Lock()
+        self._one_writer = one_writer
+        self._lone = lone
+        self._memory = memory
+        self._owned = owned
+        if owned:
+            finalize(self, engine.dispose)
+        forget_after_fork(self)
+
+    async def run(self, work: Work[T], attempt: Attempt, *, changing: bool) -> T:
+        alone = self._lone or (changing and self._one_writer)
+        limiter = self._turn_alone.limiter if alone else self._turn.limiter
+        call = self._execute_alone if alone else self._execute
+
+        async def execute() -> T:
+            return await anyio.to_thread.run_sync(call, work, attempt, abandon_on_cancel=True, limiter=limiter)
+
+        return await _to_the_end(execute, attempt)
+
+    def _execute_alone(self, work: Work[T], attempt: Attempt) -> T:
+        # Who waits here is woken at once; SQLite's own way to wait for a writer is to look again every so often.
+        if not self._lock.acquire(timeout=attempt.left):
+            raise TimeoutError
+        try:
+            return self._execute(work, attempt)
+        finally:
+            self._lock.release()
+
+    def _execute(self, work: Work[T], attempt: Attempt) -> T:
+        with self._engine.connect() as conn:
+            return work(conn, attempt)
+
+    async def aclose(self) -> None:
+        if self._owned and not self._memory:
+            await anyio.to_thread.run_sync(self._engine.dispose)
+
+    def forget(self) -> None:
+        """After a fork, in the child: the parent's connections are neither used nor closed.
+
+        A database in memory has no other connection and came along as a copy, which is as it should be unless a thread
+        of the parent was at work in it.
+        """
+        in_use = self._lock.locked()
+        self._lock = threading.Lock()
+        if in_use or not self._memory:
+            _of_the_parent.append(self._engine.pool)
+            self._engine.dispose(close=False)
+
+
+class _Turn:
+    """A limiter for each loop."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._limiters: RunVar[anyio.CapacityLimiter] = RunVar("tiered_cache.sql")
+
+    @property
+    def limiter(self) -> anyio.CapacityLimiter:
+        limiter = self._limiters.get(None)
+        if limiter is None:
+            limiter = anyio.CapacityLimiter(self._most)
+            self._limiters.set(limiter)
+        return limiter
+
+
+async def _to_the_end(call: Callable[[], Coroutine[Any, Any, T]], attempt: Attempt) -> T:
+    try:
+        return await (_to_the_end_on_asyncio if _on_asyncio() else _to_the_end_elsewhere)(call, attempt)
+    finally:
+        attempt.give_up()
+
+
+async def _to_the_end_elsewhere(call: Callable[[], Coroutine[Any, Any, T]], attempt: Attempt) -> T:
+    with anyio.fail_after(attempt.left, shield=True):
+        return await call()
+
+
+async def _to_the_end_on_asyncio(call: Callable[[], Coroutine[Any, Any, T]], attempt: Attempt) -> T:
+    # A task of its own, which no cancellation of the caller reaches: neither that of a scope nor `Task.cancel`.
+    task = asyncio.create_task(call())
+    _running.add(task)
+    task.add_done_callback(_ended)
+    cancelled = await _wait(task, attempt)
+    ended = task.done()
+    if not ended:
+        task.cancel()  # once, not again and again as a cancel scope would: closing a connection takes awaiting
+    if cancelled is not None:
+        raise cancelled
+    if not ended:
+        raise TimeoutError
+    return task.result()
+
+
+def _on_asyncio() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+async def _wait(task: asyncio.Task[T], attempt: Attempt) -> asyncio.CancelledError | None:
+    """Returns when the task is done or its time is up; if the caller was cancelled meanwhile, with what to raise."""
+    cancelled = None
+    with anyio.CancelScope(shield=True):
+        while not task.done() and attempt.left:
+            try:
+                await asyncio.wait((task,), timeout=attempt.left)
+            except asyncio.CancelledError as error:
+                cancelled = error
+    return cancelled
+
+
+def _ended(task: asyncio.Task[Any]) -> None:
+    _running.discard(task)
+    if not task.cancelled():
+        task.exception()  # looked at: where nobody waits any more, nobody is to be told of it either
+
+
+_running: Final[set[asyncio.Task[Any]]] = set()
+_of_the_parent: Final[list[object]] = []  # kept alive: finalizers would talk to servers on the parent's connections
