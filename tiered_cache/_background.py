@@ -1,0 +1,57 @@
+"""Reclaiming space, away from every caller's path."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from time import monotonic
+
+import anyio
+import anyio.lowlevel
+
+from . import _portal as portal
+from ._engine import CHANGES_OF_A_CLEAR, Engine
+from ._errors import TieredCacheError
+from ._options import Options
+
+
+class Reclaimer:
+    """Removes expired and cleared rows: at an interval while `run` runs, else when there has been enough to do.
+
+    Without `run`, a pass goes through the portal's thread, at most one an interval: after a clear, and after every
+    thousand changes.
+    """
+
+    def __init__(self, engine: Engine, options: Options) -> None:
+        self._engine = engine
+        self._interval = options.reclaim_interval
+        self._rows = options.reclaim_rows
+        self._running = 0
+        self._changes = 0
+        self._last = -self._interval
+        self._pass: Future[None] | None = None
+
+    async def run(self) -> None:
+        self._running += 1
+        try:
+            while True:
+                await anyio.sleep(self._interval)
+                await self.sweep()
+        finally:
+            self._running -= 1
+
+    def note(self, changes: int) -> None:
+        """Told of every change."""
+        self._changes += changes
+        idle = self._pass is None or self._pass.done()
+        if self._running or not idle or self._changes < CHANGES_OF_A_CLEAR or monotonic() - self._last < self._interval:
+            return
+        self._changes, self._last = 0, monotonic()
+        self._pass = portal.submit(self.sweep)
+
+    async def sweep(self) -> None:
+        """Batch after batch until nothing is left. A store that does not answer is asked again another time."""
+        try:
+            while await self._engine.reclaim() >= self._rows:
+                await anyio.lowlevel.checkpoint()
+        except TieredCacheError:
+            return  # counted and logged where it was raised; nobody's own work may end for it

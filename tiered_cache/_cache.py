@@ -1,0 +1,189 @@
+"""The cache itself: the root namespace, and what belongs to the whole."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Self, Unpack
+
+import anyio
+import redis
+import redis.asyncio
+from sqlalchemy import Engine as SyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from . import _portal as portal
+from ._background import Reclaimer
+from ._codecs import Codec, PlainCodec
+from ._engine import Engine
+from ._errors import ConfigurationError
+from ._flights import Flights
+from ._keys import scope_of
+from ._memory import MemoryFront
+from ._namespace import Namespace
+from ._options import Options, OptionsDict, options_from_env
+from ._redis import RedisFront
+from ._sql import SqlStore
+from ._stats import Recorder, Stats
+from ._tiers import Front, Store
+from ._view import Settings, Shared, View
+
+EMBEDDED_FRONT = "memory://"
+EMBEDDED_STORE = "sqlite:///tiered_cache.db"
+
+LOCAL_FRONT_TTL = 5.0
+SHARED_FRONT_TTL = 3600.0
+
+_process_front: MemoryFront | None = None
+_lock = threading.Lock()
+
+FrontSource = str | redis.Redis | redis.asyncio.Redis | Front
+StoreSource = str | SyncEngine | AsyncEngine | Store
+
+
+class TieredCache(Namespace):
+    """A cache of two tiers: a fast front that may lose anything, over a durable store that is the truth.
+
+    `front` is a URL (`redis://`, `rediss://`, `unix://`; `memory://` is the front that this process has for all its
+    caches, the default), a ready-made redis-py client, or a `Front` of your own. `store` is a URL (`sqlite:///file.db`,
+    `postgresql+asyncpg://...`; the default is the file `tiered_cache.db` in the working directory), a ready-made
+    SQLAlchemy engine, or a `Store` of your own. `codec` is how values become bytes where a namespace has none of its
+    own. The rest are the fields of `Options`. Raises ConfigurationError for whatever is wrong with any of these.
+
+    The object belongs to no event loop: make it where you like, at import time too, and use it from any loop, any
+    thread, and after a fork. `async with` makes the store ready at the beginning, runs the background work within, and
+    closes everything at the end. Without it the first use makes the store ready, connections are closed when their
+    loop ends, and `aclose` or `close` may be called at any time.
+    """
+
+    def __init__(
+        self,
+        front: FrontSource | None = None,
+        store: StoreSource | None = None,
+        *,
+        codec: Codec | None = None,
+        **options: Unpack[OptionsDict],
+    ) -> None:
+        given = Options.of(options)
+        self._front = _front_of(EMBEDDED_FRONT if front is None else front, given)
+        self._store = _store_of(EMBEDDED_STORE if store is None else store, given)
+        self._opened = [tier for tier in (self._front, self._store) if tier not in (front, store, _process_front)]
+        local = isinstance(self._front, MemoryFront)
+        self.options = given.with_front_ttl(LOCAL_FRONT_TTL if local else SHARED_FRONT_TTL)
+        recorder = Recorder()
+        engine = Engine(self._front, self._store, self.options, recorder)
+        self._reclaimer = Reclaimer(engine, self.options)
+        engine.on_change = self._reclaimer.note
+        self._stack: AsyncExitStack | None = None
+        shared = Shared(engine, Flights(), recorder, self.options.serve_miss)
+        super().__init__(View(shared, scope_of(()), Settings(self.options.ttl, codec or PlainCodec())))
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ, *, codec: Codec | None = None) -> Self:
+        """A cache as `TIERED_CACHE_FRONT`, `TIERED_CACHE_STORE` and `TIERED_CACHE_<OPTION>` say."""
+        front, store = environ.get("TIERED_CACHE_FRONT"), environ.get("TIERED_CACHE_STORE")
+        return cls(front or None, store or None, codec=codec, **options_from_env(environ))
+
+    async def setup(self) -> None:
+        """Makes the store ready, now. Safe to repeat, and to run in many processes at once.
+
+        Raises StoreUnavailableError, and SchemaError for tables that are missing (with `setup="never"`), of a newer
+        release, or not of this package.
+        """
+        await self.view.shared.engine.open()
+
+    def ddl(self) -> str:
+        """The statements that create the tables, for those who manage their schema themselves (`setup="never"`)."""
+        if not isinstance(self._store, SqlStore):
+            raise ConfigurationError(f"a {type(self._store).__name__} has no DDL: only SQL stores do")
+        return self._store.ddl()
+
+    def stats(self) -> Stats:
+        """What this object did since it was made."""
+        return self.view.shared.recorder.snapshot()
+
+    async def reclaim(self) -> int:
+        """Removes one batch of expired and cleared rows (the option `reclaim_rows`) and returns how many.
+
+        The background does this by itself; call it until it returns 0 to have the space back at once.
+        """
+        return await self.view.shared.engine.reclaim()
+
+    async def __aenter__(self) -> Self:
+        if self._stack is not None:
+            raise ConfigurationError("this cache is inside an `async with` already; share the object instead")
+        self._stack = AsyncExitStack()  # before anything is awaited: another task may come meanwhile
+        try:
+            async with AsyncExitStack() as stack:
+                stack.push_async_callback(self.aclose)
+                if self.options.setup != "background":
+                    await self.setup()
+                tasks = await stack.enter_async_context(anyio.create_task_group())
+                tasks.start_soon(self._reclaimer.run)
+                stack.callback(tasks.cancel_scope.cancel)
+                self._stack = stack.pop_all()
+        except BaseException:
+            self._stack = None
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        stack, self._stack = self._stack, None
+        if stack is None:
+            return
+        if isinstance(error, anyio.get_cancelled_exc_class()):
+            await stack.__aexit__(kind, error, traceback)
+        else:  # told of the caller's exception, a task group would wrap it in a group
+            await stack.__aexit__(None, None, None)
+
+    async def aclose(self) -> None:
+        """Closes the connections that this object opened, those of other loops included. A later use opens new ones."""
+        with anyio.CancelScope(shield=True):
+            for tier in self._opened:
+                await tier.aclose()
+
+    def close(self) -> None:
+        """`aclose` for synchronous callers."""
+        portal.call(self.aclose)
+
+    def __repr__(self) -> str:
+        return f"<TieredCache front={self._front!r} store={self._store!r}>"
+
+
+def _front_of_process(max_bytes: int) -> MemoryFront:
+    """One for all caches of this process: what one of them writes, the others see. Stores do not mix in it."""
+    global _process_front
+    with _lock:
+        if _process_front is None:
+            _process_front = MemoryFront(max_bytes)
+        _process_front.grow(max_bytes)
+        return _process_front
+
+
+def _front_of(source: FrontSource, options: Options) -> Front:
+    if isinstance(source, str) and source.startswith("memory:"):
+        return _front_of_process(options.front_bytes)
+    if isinstance(source, str | redis.Redis | redis.asyncio.Redis):
+        return RedisFront(source, max_connections=options.front_connections, timeout=options.front_timeout)
+    if all(hasattr(source, verb) for verb in ("get", "apply", "aclose")):
+        return source
+    raise ConfigurationError(f"a front is a URL, a redis-py client or a Front, not {type(source).__name__}")
+
+
+def _store_of(source: StoreSource, options: Options) -> Store:
+    if isinstance(source, str | SyncEngine | AsyncEngine):
+        return SqlStore(
+            source,
+            table_prefix=options.table_prefix,
+            schema=options.schema,
+            pool_size=options.store_connections,
+            timeout=options.store_timeout,
+        )
+    if all(hasattr(source, verb) for verb in ("setup", "read", "write", "delete", "clear", "aclose")):
+        return source
+    raise ConfigurationError(f"a store is a URL, a SQLAlchemy engine or a Store, not {type(source).__name__}")

@@ -1,0 +1,123 @@
+"""How values become payloads: what comes out equals what went in, type and all, and is a new object each time."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from typing import Any, Final, Protocol, cast
+
+from ._errors import UnsupportedValueError
+from ._keys import encode_text
+
+
+class Codec(Protocol):
+    """Turns values into bytes and back.
+
+    `id` (1 to 255) is stored beside every payload, and a payload written under another id is a miss: give each form of
+    data its own. This package uses 1 to 127.
+    """
+
+    @property
+    def id(self) -> int: ...
+
+    def encode(self, value: Any) -> bytes:
+        """Raises UnsupportedValueError for a value that would not come out equal."""
+        ...
+
+    def decode(self, payload: bytes) -> Any:
+        """A new object. Whatever this raises for bytes it cannot read is counted, and is a miss."""
+        ...
+
+
+_ESCAPE: Final = "\0"
+_BYTES: Final = _ESCAPE + "b"
+_TUPLE: Final = _ESCAPE + "t"
+_PAIRS: Final = _ESCAPE + "d"
+
+_RAW: Final = b"\x00"
+_JSON: Final = b"\x01"
+
+_SCALARS: Final = frozenset((str, int, float, bool, type(None)))
+
+
+class PlainCodec:
+    """The default: None, bool, int, float, str, bytes, and lists, tuples and dicts of these.
+
+    Types are exact: a tuple comes out as a tuple, a dict keeps the order and the types of its keys, and anything else,
+    a subclass included, is refused, since JSON would silently make something different of it.
+    """
+
+    id: int = 1
+
+    def encode(self, value: Any) -> bytes:
+        if type(value) is bytes:
+            return _RAW + value
+        try:
+            text = json.dumps(_to_json(value), separators=(",", ":"), check_circular=False, ensure_ascii=False)
+            return _JSON + encode_text(
+                text
+            )  # escaped, two lone surrogates side by side would come out as one character
+        except RecursionError:
+            raise UnsupportedValueError("a value nested too deeply, or containing itself, cannot be stored") from None
+        except ValueError as error:  # an int of more digits than Python converts to text
+            raise UnsupportedValueError(f"a value cannot be stored: {error}") from None
+
+    def decode(self, payload: bytes) -> Any:
+        kind, body = payload[:1], payload[1:]
+        if kind == _RAW:
+            return body
+        if kind != _JSON:
+            raise ValueError("not a payload of this codec")
+        return json.loads(body, object_hook=_from_json if b'"\\u0000' in body else None)
+
+
+class RawCodec:
+    """Bytes as they are, for stores whose values are bytes by contract."""
+
+    id: int = 4
+
+    def encode(self, value: Any) -> bytes:
+        if type(value) is not bytes:
+            raise UnsupportedValueError(f"this namespace holds bytes, not {type(value).__name__}")
+        return value
+
+    def decode(self, payload: bytes) -> bytes:
+        return payload
+
+
+def _to_json(value: Any) -> Any:
+    """The same in JSON's terms; what JSON has no word for is spelled out under an escaped key."""
+    kind = cast("type[object]", type(value))
+    if kind in _SCALARS:
+        return value
+    if kind is list:
+        return [_to_json(item) for item in cast("list[Any]", value)]
+    if kind is dict:
+        pairs = cast("dict[Any, Any]", value)
+        if all(type(key) is str and not key.startswith(_ESCAPE) for key in pairs):
+            return {key: _to_json(item) for key, item in pairs.items()}
+        return {_PAIRS: [[_to_json(key), _to_json(item)] for key, item in pairs.items()]}
+    if kind is bytes:
+        return {_BYTES: base64.b64encode(value).decode()}
+    if kind is tuple:
+        return {_TUPLE: [_to_json(item) for item in cast("tuple[Any, ...]", value)]}
+    raise UnsupportedValueError(
+        f"a value of type {kind.__module__}.{kind.__qualname__} cannot be stored by the default codec, which carries "
+        "None, bool, int, float, str, bytes, list, tuple and dict: convert it, or give the namespace a codec of its own"
+    )
+
+
+_READERS: Final[dict[str, Callable[[Any], Any]]] = {
+    _BYTES: lambda body: base64.b64decode(body, validate=True),
+    _TUPLE: tuple,
+    _PAIRS: lambda body: {key: item for key, item in body},  # noqa: C416  (two items each, or it is an error)
+}
+
+
+def _from_json(found: dict[str, Any]) -> Any:
+    if len(found) == 1:
+        ((key, body),) = found.items()
+        if key.startswith(_ESCAPE):
+            return _READERS[key](body)
+    return found

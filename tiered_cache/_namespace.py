@@ -1,0 +1,198 @@
+"""The faces of a cache: a namespace with its verbs, for asynchronous and for synchronous callers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping
+from functools import partial
+from typing import Any, TypeVar
+
+from anyio import NoEventLoopError
+from anyio.lowlevel import current_token
+
+from . import _portal as portal
+from ._codecs import Codec
+from ._flights import patience
+from ._keys import Path, decode_name
+from ._view import INHERIT, MISSING, Ttl, View, read_across
+
+T = TypeVar("T")
+K = TypeVar("K", bound=str | bytes)
+
+
+class Namespace:
+    """A part of a cache, addressed by a path. Clearing it clears all below it, and no sibling.
+
+    A view holds no data and costs next to nothing; two views of one path see the same entries. A key is a `str` or
+    `bytes`, the two never equal; a `ttl` is in seconds, above 0, or None for no expiry.
+
+    Reads raise StoreUnavailableError where only the store could have told and it does not answer (with the option
+    `serve_miss` they are misses); writes raise it where the change is not durable, or may not be. A front that does not
+    answer raises nothing.
+    """
+
+    #: The insides, for the adapters of this package.
+    view: View
+
+    def __init__(self, view: View) -> None:
+        self.view = view
+
+    @property
+    def path(self) -> Path:
+        return self.view.scope.path
+
+    def namespace(
+        self, *segments: str, ttl: Ttl = INHERIT, codec: Codec | None = None, listed: bool = False
+    ) -> Namespace:
+        """The namespace `segments` below this one.
+
+        `ttl` and `codec` are this view's where not given. Entries set through a `listed` view keep the name of their
+        key, in clear, in the store, so that `keys` finds them.
+        """
+        return Namespace(self.view.below(segments, ttl, codec, listed=listed))
+
+    @property
+    def sync(self) -> SyncNamespace:
+        """The same verbs for synchronous callers, on any thread, one that runs an event loop included."""
+        return SyncNamespace(self)
+
+    async def get(self, key: str | bytes, default: Any = None) -> Any:
+        """The value, a new object each time, or `default`. A stored None is a hit: pass `MISSING` to tell."""
+        (value,) = await read_across([(self.view, self.view.scope.key(key))])
+        return default if value is MISSING else value
+
+    async def get_many(self, keys: Iterable[K]) -> dict[K, Any]:
+        """The values of those keys that were found."""
+        asked = list(dict.fromkeys(keys))
+        values = await read_across([(self.view, self.view.scope.key(key)) for key in asked])
+        return {key: value for key, value in zip(asked, values, strict=True) if value is not MISSING}
+
+    async def set(self, key: str | bytes, value: Any, *, ttl: Ttl = INHERIT) -> None:
+        """Returns once the value is committed. Raises UnsupportedValueError naming the key and the type."""
+        await self.set_many({key: value}, ttl=ttl)
+
+    async def set_many(self, items: Mapping[K, Any], *, ttl: Ttl = INHERIT) -> None:
+        """All in one transaction. Nothing is written where one of the values is unsupported."""
+        seconds = self.view.ttl(ttl)
+        changes = [self.view.change(key, value, seconds) for key, value in items.items()]
+        if changes:
+            await self.view.shared.engine.write(changes)
+
+    async def delete(self, key: str | bytes) -> None:
+        await self.delete_many([key])
+
+    async def delete_many(self, keys: Iterable[str | bytes]) -> None:
+        """All in one transaction; absent keys are no error."""
+        unwanted = [self.view.scope.key(key) for key in keys]
+        if unwanted:
+            await self.view.shared.engine.delete(unwanted)
+
+    async def clear(self) -> None:
+        """Ends everything in this namespace and below it, in one step however much that is.
+
+        The space is reclaimed afterwards, in the background; `erase` waits for that.
+        """
+        await self.view.shared.engine.clear(self.view.scope)
+
+    async def erase(self) -> int:
+        """Clears, removes the rows and the cells, and returns how many rows there were. Takes as long as that takes."""
+        return await self.view.shared.engine.erase(self.view.scope)
+
+    async def keys(self, prefix: str | bytes = "") -> AsyncGenerator[str | bytes]:
+        """The keys set through a `listed` view of this namespace (not below it) that begin with `prefix`, in no order.
+
+        `str` keys for a `str` prefix, `bytes` for `bytes`. Read from the store, a page at a time: a key set or deleted
+        meanwhile may or may not be among them.
+        """
+        page = await self.view.page(prefix, b"")
+        while page:
+            for _, name in page:
+                yield decode_name(name)
+            page = await self.view.page(prefix, page[-1][0])
+
+    async def get_or_compute(self, key: str | bytes, compute: Callable[[], Awaitable[T]], *, ttl: Ttl = INHERIT) -> T:
+        """The value, or what `compute` returns, which is then stored.
+
+        Of all in this process who ask meanwhile, one computes, and the others are given a copy of the result, or the
+        exception it raised. If the one is cancelled, another takes over. A result that the store does not take is
+        returned all the same (and counted as a store error): it may have cost more than an exception is worth.
+        """
+        seconds = self.view.ttl(ttl)  # a wrong one must not cost a computation
+        value, flight = await self.view.await_turn(key)
+        if flight is not None:
+            with self.view.leading(key, flight):
+                value = await compute()
+                await self.view.land(key, flight, value, seconds)
+        return value
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.path!r}>"
+
+
+class SyncNamespace:
+    """A namespace for synchronous callers. Each verb blocks until it is done and promises what its namesake does."""
+
+    def __init__(self, namespace: Namespace) -> None:
+        self._namespace = namespace
+
+    @property
+    def path(self) -> Path:
+        return self._namespace.path
+
+    def get(self, key: str | bytes, default: Any = None) -> Any:
+        return portal.call(self._namespace.get, key, default)
+
+    def get_many(self, keys: Iterable[K]) -> dict[K, Any]:
+        asked = list(keys)
+        found: dict[K, Any] = portal.call(partial(self._namespace.get_many, asked))
+        return found
+
+    def set(self, key: str | bytes, value: Any, *, ttl: Ttl = INHERIT) -> None:
+        self.set_many({key: value}, ttl=ttl)
+
+    def set_many(self, items: Mapping[K, Any], *, ttl: Ttl = INHERIT) -> None:
+        portal.call(partial(self._namespace.set_many, items, ttl=ttl))
+
+    def delete(self, key: str | bytes) -> None:
+        self.delete_many([key])
+
+    def delete_many(self, keys: Iterable[str | bytes]) -> None:
+        portal.call(self._namespace.delete_many, list(keys))
+
+    def clear(self) -> None:
+        portal.call(self._namespace.clear)
+
+    def erase(self) -> int:
+        return portal.call(self._namespace.erase)
+
+    def keys(self, prefix: str | bytes = "") -> Generator[str | bytes]:
+        page = portal.call(self._namespace.view.page, prefix, b"")
+        while page:
+            for _, name in page:
+                yield decode_name(name)
+            page = portal.call(self._namespace.view.page, prefix, page[-1][0])
+
+    def get_or_compute(self, key: str | bytes, compute: Callable[[], T], *, ttl: Ttl = INHERIT) -> T:
+        """As `Namespace.get_or_compute`; `compute` runs in the thread of the caller."""
+        token = patience.set("no one" if _runs_a_loop() else "synchronous")
+        try:
+            view = self._namespace.view
+            seconds = view.ttl(ttl)
+            value, flight = portal.call(view.await_turn, key)
+            if flight is not None:
+                with view.leading(key, flight):
+                    value = compute()
+                    portal.call(view.land, key, flight, value, seconds)
+            return value
+        finally:
+            patience.reset(token)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.path!r}>"
+
+
+def _runs_a_loop() -> bool:
+    try:
+        current_token()
+    except NoEventLoopError:
+        return False
+    return True

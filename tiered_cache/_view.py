@@ -1,0 +1,181 @@
+"""What stands behind a namespace: its place, its settings, and how values get into envelopes and out again."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any, Final, Literal
+
+from ._cells import payload_of, seal
+from ._codecs import Codec
+from ._engine import Change, Engine, Result
+from ._errors import StoreUnavailableError, UnsupportedValueError
+from ._flights import Flight, Flights, computing
+from ._keys import Key, Scope, encode_text, scope_of
+from ._options import check_ttl, milliseconds
+from ._stats import Recorder
+
+
+class Absent(Enum):
+    """The type of `MISSING`, so that None can be a value like any other."""
+
+    MISSING = "missing"
+
+    def __repr__(self) -> str:
+        return "MISSING"
+
+
+MISSING: Final = Absent.MISSING
+
+
+class Inherit(Enum):
+    """The type of `INHERIT`: the setting of the namespace above, where None has a meaning of its own."""
+
+    INHERIT = "inherit"
+
+    def __repr__(self) -> str:
+        return "INHERIT"
+
+
+INHERIT: Final = Inherit.INHERIT
+
+_SHOWN_CHARACTERS: Final = 60
+
+Ttl = float | None | Literal[Inherit.INHERIT]
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all views of one cache have in common."""
+
+    engine: Engine
+    flights: Flights
+    recorder: Recorder
+    serve_miss: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a view adds to its path."""
+
+    ttl: float | None
+    codec: Codec
+    listed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A namespace as the engine knows it. Namespaces and adapters are faces of it."""
+
+    shared: Shared
+    scope: Scope
+    settings: Settings
+
+    def below(self, segments: tuple[str, ...], ttl: Ttl, codec: Codec | None, *, listed: bool) -> View:
+        settings = Settings(self.ttl(ttl), codec or self.settings.codec, listed)
+        return replace(self, scope=scope_of(self.scope.path + segments), settings=settings)
+
+    def ttl(self, given: Ttl) -> float | None:
+        """In seconds. Raises ConfigurationError for one that is not above 0."""
+        if given is INHERIT:
+            return self.settings.ttl
+        return None if given is None else check_ttl(given)
+
+    def change(self, name: str | bytes, value: Any, ttl: float | None) -> Change:
+        """The value, encoded. Raises UnsupportedValueError naming the key and the type."""
+        key = self.scope.key(name)
+        codec = self.settings.codec
+        try:
+            payload = codec.encode(value)
+        except UnsupportedValueError as error:
+            raise UnsupportedValueError(f"{_shown(name)}: {error}") from error
+        milli = None if ttl is None else milliseconds(check_ttl(ttl))
+        return Change(key, seal(key.digest, codec.id, payload), milli, self.settings.listed)
+
+    def value(self, result: Result) -> Any:
+        """A new object, or MISSING. Raises the error where the store would have been needed."""
+        if isinstance(result, StoreUnavailableError):
+            if self.shared.serve_miss:
+                return MISSING
+            raise result
+        return MISSING if result is None else self.open(result.envelope)
+
+    def open(self, envelope: bytes) -> Any:
+        """What an intact envelope holds, or MISSING where this view's codec cannot read it."""
+        payload = payload_of(envelope, self.settings.codec.id)
+        if payload is not None:
+            try:
+                return self.settings.codec.decode(payload)
+            except Exception:  # noqa: BLE001, S110  (a codec may raise anything; what cannot be read is a miss)
+                pass
+        self.shared.recorder.add("corrupt")
+        return MISSING
+
+    async def page(self, prefix: str | bytes, after: bytes) -> Sequence[tuple[bytes, bytes]]:
+        """The next valid (digest, name) after a digest, of names that begin with `prefix`; nothing at the end."""
+        wanted = b"s" + encode_text(prefix) if isinstance(prefix, str) else b"b" + prefix
+        return await self.shared.engine.names(self.scope, wanted, after)
+
+    async def await_turn(self, name: str | bytes) -> tuple[Any, Flight | None]:
+        """The value, from the tiers or from another's flight; or MISSING and the flight that the caller is to lead."""
+        flights = self.shared.flights
+        key = self.scope.key(name)
+        while True:
+            ended = flights.ended(key.digest)
+            (value,) = await read_across([(self, key)])
+            if value is not MISSING:
+                return value, None
+            flight, leading = flights.join(key.digest)
+            if not leading:
+                await flight.wait()
+                if flight.landed:
+                    self.shared.recorder.add("joined")
+                    return self._landed(flight), None
+            elif flights.ended(key.digest) == ended:
+                return MISSING, flight
+            else:  # this key's flight may have ended between the look into the tiers and joining: look again
+                flights.end(key.digest, flight, computed=False)
+
+    def _landed(self, flight: Flight) -> Any:
+        if flight.error is not None:
+            raise flight.error
+        return MISSING if flight.envelope is None else self.open(flight.envelope)
+
+    @contextmanager
+    def leading(self, name: str | bytes, flight: Flight) -> Generator[None]:
+        """Round the computation. However it ends, nobody waits for it any longer."""
+        digest = self.scope.key(name).digest
+        try:
+            with computing(digest):
+                yield
+        except Exception as error:  # the others must not compute one after the other what fails
+            flight.fail(error)
+            raise
+        finally:
+            self.shared.flights.end(digest, flight)
+
+    async def land(self, name: str | bytes, flight: Flight, value: Any, ttl: Ttl) -> None:
+        """Stores what was computed. A store that does not take it is counted, and fails nobody."""
+        self.shared.recorder.add("computed")
+        change = self.change(name, value, self.ttl(ttl))
+        flight.succeed(change.envelope)
+        try:
+            await self.shared.engine.write([change])
+        except StoreUnavailableError:
+            return  # counted and logged where it was raised
+
+
+def _shown(name: str | bytes) -> str:
+    """The beginning of a key: enough to find it, and no prompt as a whole in anybody's logs."""
+    text = repr(name[:_SHOWN_CHARACTERS])
+    return text if len(name) <= _SHOWN_CHARACTERS else f"{text}..."
+
+
+async def read_across(wanted: Sequence[tuple[View, Key]]) -> list[Any]:
+    """One value or MISSING each, for keys of any namespaces of one cache, in one exchange."""
+    if not wanted:
+        return []
+    results = await wanted[0][0].shared.engine.read([key for _, key in wanted])
+    return [view.value(result) for (view, _), result in zip(wanted, results, strict=True)]
