@@ -53,12 +53,12 @@ class OtherLoop:
     def __init__(self, things: PerLoop[Thing]) -> None:
         self._opened = threading.Event()
         self._end = asyncio.Event()
-        self._thread = threading.Thread(target=asyncio.run, args=(self._main(things),))
+        self._thread = threading.Thread(target=asyncio.run, args=(self._main([things]),))
         self._thread.start()
         assert self._opened.wait(10)
 
-    async def _main(self, things: PerLoop[Thing]) -> None:
-        self.thing = things.get()
+    async def _main(self, given: list[PerLoop[Thing]]) -> None:
+        self.thing = given.pop().get()
         self._opened.set()
         await self._end.wait()
 
@@ -157,6 +157,20 @@ async def test_a_loop_that_is_stuck_delays_closing_by_no_more_than_a_second(thin
     assert (mine.closed, other.thing.closed) == (1, 0)
     release.set()
     other.end()
+    assert other.thing.closed == 1
+
+
+async def test_what_is_dropped_on_a_running_loop_is_closed_without_the_garbage_collector() -> None:
+    things = PerLoop(Thing, Thing.aclose)
+    mine, other = things.get(), OtherLoop(things)
+    gc.disable()
+    try:
+        del things
+        await anyio.wait_all_tasks_blocked()
+        assert mine.closed == 1
+    finally:
+        gc.enable()
+        other.end()
     assert other.thing.closed == 1
 
 

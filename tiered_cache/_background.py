@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from time import monotonic
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 
 from . import _portal as portal
 from ._engine import CHANGES_OF_A_CLEAR, Engine
 from ._errors import TieredCacheError
+from ._fork import forget_after_fork
 from ._options import Options
 
 
@@ -25,9 +27,16 @@ class Reclaimer:
         self._engine = engine
         self._interval = options.reclaim_interval
         self._rows = options.reclaim_rows
-        self._running = 0
+        self._patience = options.store_timeout
+        self._stopping = False
         self._changes = 0
         self._last = -self._interval
+        self.forget()
+        forget_after_fork(self)
+
+    def forget(self) -> None:
+        """After a fork, in the child: whatever was under way goes on in the parent."""
+        self._running = 0
         self._pass: Future[None] | None = None
 
     async def run(self) -> None:
@@ -48,10 +57,21 @@ class Reclaimer:
         self._changes, self._last = 0, monotonic()
         self._pass = portal.submit(self.sweep)
 
+    async def stop(self) -> None:
+        """Ends a pass in the portal's thread after its current batch: it must not be using what is about to be closed."""
+        under_way = self._pass
+        if under_way is None or under_way.done():
+            return
+        self._stopping = True
+        try:
+            await anyio.to_thread.run_sync(wait, [under_way], self._patience)
+        finally:
+            self._stopping = False
+
     async def sweep(self) -> None:
         """Batch after batch until nothing is left. A store that does not answer is asked again another time."""
         try:
-            while await self._engine.reclaim() >= self._rows:
+            while not self._stopping and await self._engine.reclaim() >= self._rows:
                 await anyio.lowlevel.checkpoint()
         except TieredCacheError:
             return  # counted and logged where it was raised; nobody's own work may end for it

@@ -144,6 +144,7 @@ class TieredCache(Namespace):
     async def aclose(self) -> None:
         """Closes the connections that this object opened, those of other loops included. A later use opens new ones."""
         with anyio.CancelScope(shield=True):
+            await self._reclaimer.stop()
             for tier in self._opened:
                 await tier.aclose()
 

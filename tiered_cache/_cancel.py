@@ -1,14 +1,61 @@
-"""Work that a cancelled caller does not cut short."""
+"""Work that a cancelled caller does not cut short, and deadlines that a busy loop does not bring forward."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 import anyio
 
 T = TypeVar("T")
+
+_ON_TIME_SECONDS: Final = 0.005
+_EXTENSIONS: Final = 10
+
+
+@contextmanager
+def within(seconds: float) -> Generator[None]:
+    """Raises TimeoutError for a block that waits for longer.
+
+    On asyncio, time in which the loop was held up by something else does not count: an answer that came in meanwhile is
+    still taken. A crowd that is busy with the last batch of answers would otherwise lose the next.
+    """
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        with anyio.fail_after(seconds):
+            yield
+        return
+    with anyio.CancelScope() as scope:
+        timer = _Timer(loop, seconds, scope.cancel)
+        try:
+            yield
+        finally:
+            timer.handle.cancel()
+    if scope.cancelled_caught:
+        raise TimeoutError
+
+
+class _Timer:
+    """Calls `expired` after so many seconds in which the loop could turn."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, expired: Callable[[], None]) -> None:
+        self._loop = loop
+        self._expired = expired
+        self._due = loop.time() + seconds
+        self._extended = 0
+        self.handle = loop.call_at(self._due, self._fire)
+
+    def _fire(self) -> None:
+        late = self._loop.time() - self._due
+        if late < _ON_TIME_SECONDS or self._extended == _EXTENSIONS:
+            self._expired()
+            return
+        self._extended += 1
+        self._due = self._loop.time() + late
+        self.handle = self._loop.call_at(self._due, self._fire)
 
 
 async def to_the_end(call: Callable[[], Coroutine[Any, Any, T]], seconds: float | None = None) -> T:

@@ -38,6 +38,9 @@ _PAIRS: Final = _ESCAPE + "d"
 _RAW: Final = b"\x00"
 _JSON: Final = b"\x01"
 
+# Far more than data has, and few enough for `json.loads` under the recursion limit however deep its caller is.
+_LEVELS: Final = 100
+
 _SCALARS: Final = frozenset((str, int, float, bool, type(None)))
 
 
@@ -54,12 +57,10 @@ class PlainCodec:
         if type(value) is bytes:
             return _RAW + value
         try:
-            text = json.dumps(_to_json(value), separators=(",", ":"), check_circular=False, ensure_ascii=False)
+            text = json.dumps(_to_json(value, _LEVELS), separators=(",", ":"), check_circular=False, ensure_ascii=False)
             return _JSON + encode_text(
                 text
             )  # escaped, two lone surrogates side by side would come out as one character
-        except RecursionError:
-            raise UnsupportedValueError("a value nested too deeply, or containing itself, cannot be stored") from None
         except ValueError as error:  # an int of more digits than Python converts to text
             raise UnsupportedValueError(f"a value cannot be stored: {error}") from None
 
@@ -86,22 +87,25 @@ class RawCodec:
         return payload
 
 
-def _to_json(value: Any) -> Any:
+def _to_json(value: Any, levels: int) -> Any:
     """The same in JSON's terms; what JSON has no word for is spelled out under an escaped key."""
     kind = cast("type[object]", type(value))
     if kind in _SCALARS:
         return value
+    if levels == 0:
+        raise UnsupportedValueError(f"a value in more than {_LEVELS} levels, or containing itself, cannot be stored")
+    levels -= 1
     if kind is list:
-        return [_to_json(item) for item in cast("list[Any]", value)]
+        return [_to_json(item, levels) for item in cast("list[Any]", value)]
     if kind is dict:
         pairs = cast("dict[Any, Any]", value)
         if all(type(key) is str and not key.startswith(_ESCAPE) for key in pairs):
-            return {key: _to_json(item) for key, item in pairs.items()}
-        return {_PAIRS: [[_to_json(key), _to_json(item)] for key, item in pairs.items()]}
+            return {key: _to_json(item, levels) for key, item in pairs.items()}
+        return {_PAIRS: [[_to_json(key, levels), _to_json(item, levels)] for key, item in pairs.items()]}
     if kind is bytes:
         return {_BYTES: base64.b64encode(value).decode()}
     if kind is tuple:
-        return {_TUPLE: [_to_json(item) for item in cast("tuple[Any, ...]", value)]}
+        return {_TUPLE: [_to_json(item, levels) for item in cast("tuple[Any, ...]", value)]}
     raise UnsupportedValueError(
         f"a value of type {kind.__module__}.{kind.__qualname__} cannot be stored by the default codec, which carries "
         "None, bool, int, float, str, bytes, list, tuple and dict: convert it, or give the namespace a codec of its own"

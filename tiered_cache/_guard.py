@@ -12,8 +12,7 @@ from functools import partial
 from time import perf_counter
 from typing import Final, TypeVar
 
-import anyio
-
+from ._cancel import within
 from ._errors import FrontUnavailableError, StoreUnavailableError
 from ._options import Options, milliseconds
 from ._rule import Step
@@ -65,7 +64,7 @@ class GuardedFront:
     async def _exchange(self, kind: Timed, keys: int, call: Callable[[], Awaitable[T]]) -> T | None:
         started = perf_counter()
         try:
-            with anyio.fail_after(self._timeout):
+            with within(self._timeout):
                 answer = await call()
         except (FrontUnavailableError, TimeoutError) as error:
             self._recorder.add("front_errors")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from concurrent.futures import wait
 from contextlib import suppress
 from typing import Generic, TypeVar
+from weakref import finalize
 
 import anyio.to_thread
 
@@ -15,6 +16,8 @@ from ._errors import ConfigurationError
 from ._fork import forget_after_fork
 
 T = TypeVar("T")
+
+Keeper = AsyncGenerator[None, None]
 
 _CLOSE_ELSEWHERE_SECONDS = 1.0
 
@@ -31,8 +34,9 @@ class PerLoop(Generic[T]):
         self._open = open
         self._close = close
         self._lock = threading.Lock()
-        self._held: dict[asyncio.AbstractEventLoop, tuple[T, AsyncGenerator[None, None]]] = {}
+        self._held: dict[asyncio.AbstractEventLoop, tuple[T, Keeper]] = {}
         forget_after_fork(self)
+        finalize(self, _release, self._held).atexit = False
 
     def get(self) -> T:
         """This loop's `T`. Raises ConfigurationError where no asyncio loop runs (on trio, above all)."""
@@ -48,24 +52,18 @@ class PerLoop(Generic[T]):
             held = self._open_on(loop)
         return held[0]
 
-    def _open_on(self, loop: asyncio.AbstractEventLoop) -> tuple[T, AsyncGenerator[None, None]]:
+    def _open_on(self, loop: asyncio.AbstractEventLoop) -> tuple[T, Keeper]:
         resource = self._open()
-        keeper = self._keep(loop, resource)
+        keeper = _keep(self._held, loop, resource, self._close)
         with suppress(StopIteration):
             keeper.__anext__().send(None)  # runs it to its yield, which is where the loop learns of it
         with self._lock:
-            for ended in [known for known in self._held if known.is_closed()]:
-                del self._held[ended]  # closed without finalizing its generators: nothing can be awaited there any more
+            for ended in [known for known in list(self._held) if known.is_closed()]:
+                # Closed without finalizing its generators: nothing can be awaited there any more.
+                _keepers.discard(self._held.pop(ended)[1])
             self._held[loop] = (resource, keeper)
-        return self._held[loop]
-
-    async def _keep(self, loop: asyncio.AbstractEventLoop, resource: T) -> AsyncGenerator[None, None]:
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._held.pop(loop, None)
-            await self._close(resource)
+            _keepers.add(keeper)
+        return resource, keeper
 
     async def aclose(self) -> None:
         """Closes every `T`: this loop's at once, those of other running loops there, within a second."""
@@ -90,8 +88,33 @@ class PerLoop(Generic[T]):
         self._held = {}
 
 
-async def _finish(keeper: AsyncGenerator[None, None]) -> None:
+async def _keep(
+    held: dict[asyncio.AbstractEventLoop, tuple[T, Keeper]],
+    loop: asyncio.AbstractEventLoop,
+    resource: T,
+    close: Callable[[T], Awaitable[None]],
+) -> Keeper:
+    try:
+        yield
+    finally:
+        _, keeper = held.pop(loop, (None, None))
+        _keepers.discard(keeper)
+        await close(resource)
+
+
+def _release(held: Mapping[asyncio.AbstractEventLoop, tuple[object, Keeper]]) -> None:
+    """What the loops held for an owner that is no more."""
+    for loop, (_, keeper) in list(held.items()):
+        if not loop.is_closed():
+            asyncio.run_coroutine_threadsafe(_finish(keeper), loop)
+
+
+async def _finish(keeper: Keeper) -> None:
     await keeper.aclose()
 
+
+# Alive until they have closed what they hold. Left to the garbage collector together with their owner, they would find
+# connections that it has begun to take apart.
+_keepers: set[Keeper | None] = set()
 
 _of_the_parent: list[object] = []  # kept alive: finalizers would talk to servers on the parent's connections

@@ -100,7 +100,13 @@ class View:
             if self.shared.serve_miss:
                 return MISSING
             raise result
-        return MISSING if result is None else self.open(result.envelope)
+        if result is None:
+            return MISSING
+        value = self.open(result.envelope)
+        if value is MISSING:  # it was counted as a hit when it was found
+            self.shared.recorder.add("hits_front" if result.from_front else "hits_store", -1)
+            self.shared.recorder.add("misses")
+        return value
 
     def open(self, envelope: bytes) -> Any:
         """What an intact envelope holds, or MISSING where this view's codec cannot read it."""

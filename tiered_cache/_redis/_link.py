@@ -23,7 +23,7 @@ _CLOSE_SECONDS: Final = 1.0
 
 # By what is found in the class or the text of an error.
 _HINTS: Final = (
-    (("refused", "Connect call failed", "Name or service", "nodename"), "is it running, and is that its address?"),
+    (("connecting to",), "is it running, and is that its address?"),
     (("closed", "reset"), "did it restart?"),
     (("Authentication", "NOAUTH", "WRONGPASS"), "check the user and the password"),
     (

@@ -8,17 +8,18 @@ have leaked connections and have handed one caller what was meant for another.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Coroutine
 from contextlib import nullcontext
 from time import monotonic
 from typing import Any, Final, Protocol, TypeVar
-from weakref import finalize
+from weakref import WeakSet, finalize
 
 import anyio
 import anyio.to_thread
 from anyio.lowlevel import RunVar
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Dialect, Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tiered_cache._fork import forget_after_fork
@@ -70,7 +71,7 @@ class Runner(Protocol):
 
 
 class OnLoop:
-    """An asynchronous engine for every loop."""
+    """An asynchronous engine for every loop. All come from one, and have its dialect in common."""
 
     def __init__(self, open: Callable[[], AsyncEngine], *, one_writer: bool) -> None:  # noqa: A002
         self._engines = PerLoop(open, AsyncEngine.dispose)
@@ -81,6 +82,8 @@ class OnLoop:
         turn = self._turn.limiter if self._turn is not None and changing else nullcontext()
 
         async def execute() -> T:
+            if engine.dialect not in _introduced:
+                await _introduce(engine)
             async with turn, engine.connect() as conn:
                 return await conn.run_sync(work, attempt)
 
@@ -88,6 +91,22 @@ class OnLoop:
 
     async def aclose(self) -> None:
         await self._engines.aclose()
+
+
+async def _introduce(engine: AsyncEngine) -> None:
+    """A dialect gets to know its server by the first connection ever made, and is of no use until it does.
+
+    Within one pool SQLAlchemy sees to that. Engines of other loops have pools of their own and the dialect in common.
+    """
+    while engine.dialect not in _introduced:
+        if not _introducing.acquire(blocking=False):
+            await anyio.sleep(0.005)
+            continue
+        try:
+            async with engine.connect():
+                _introduced.add(engine.dialect)
+        finally:
+            _introducing.release()
 
 
 class InThreads:
@@ -221,5 +240,17 @@ def _ended(task: asyncio.Task[Any]) -> None:
         task.exception()  # looked at: where nobody waits any more, nobody is to be told of it either
 
 
+_introduced: Final[WeakSet[Dialect]] = WeakSet()
+_introducing = threading.Lock()
 _running: Final[set[asyncio.Task[Any]]] = set()
 _of_the_parent: Final[list[object]] = []  # kept alive: finalizers would talk to servers on the parent's connections
+
+
+def _forget() -> None:
+    """After a fork, in the child."""
+    global _introducing
+    _introducing = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

@@ -1,0 +1,27 @@
+"""A cache on the tiers of `world`, and a LangGraph cache on it.
+
+Most modules need one world only: pytestmark = pytest.mark.parametrize("world", ["embedded"], indirect=True)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from tests.worlds import World
+from tiered_cache import TieredCache
+from tiered_cache.langgraph import LangGraphCache
+
+
+@pytest.fixture
+def cache(world: World) -> Generator[TieredCache]:
+    cache = TieredCache(world.front, world.store)
+    yield cache
+    cache.close()
+
+
+@pytest.fixture
+def results(cache: TieredCache) -> LangGraphCache[Any]:
+    return LangGraphCache(cache)

@@ -1,0 +1,19 @@
+"""LangGraph's node and task cache over a `TieredCache`: `builder.compile(cache=LangGraphCache(cache))`.
+
+Needs the extra `langgraph`. For the cache of a chat model see `tiered_cache.langchain`.
+"""
+
+from __future__ import annotations
+
+from tiered_cache._errors import require_extra
+
+try:
+    import langgraph.cache.base as _found
+except ModuleNotFoundError as error:
+    raise require_extra("langgraph", "langgraph") from error
+
+from ._adapter import LangGraphCache
+
+del _found
+
+__all__ = ["LangGraphCache"]

@@ -1,0 +1,187 @@
+"""How LangGraph's values become payloads: by a LangGraph serializer, and only where that is proved not to change them.
+
+    payload    length of the type (1)  type  shape (8)  what the serializer made of the packed value
+
+LangGraph's own serializer makes lists of tuples, and a plain dict of an object whose class it does not know, without
+an error. So tuples and the like are packed (spelled out in dicts) before it sees them; what it gives back for a value
+is compared with the value before it is stored; and the shape, a digest of the classes in it, is compared on reading,
+so that a class renamed or given other fields by a deployment is a miss.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Any, Final, cast
+
+from langchain_core.messages.base import TextAccessor
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+
+from tiered_cache._errors import CorruptValueError, UnsupportedValueError
+
+_ESCAPE: Final = "\0"
+_TUPLE: Final = _ESCAPE + "t"
+_DEQUE: Final = _ESCAPE + "q"
+_PAIRS: Final = _ESCAPE + "d"
+_TEXT: Final = _ESCAPE + "s"
+
+_SCALARS: Final = frozenset((str, int, float, bool, bytes, type(None)))
+_SHAPE_BYTES: Final = 8
+_NAMED: Final = 8
+
+
+class StrictSerializer(JsonPlusSerializer):
+    """LangGraph's serializer without pickle, and with nothing but LangGraph's own list of safe types.
+
+    To have more types stored, pass `JsonPlusSerializer(allowed_msgpack_modules=[MyState, ...])` instead.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(pickle_fallback=False, allowed_msgpack_modules=None)
+
+    def loads_typed(self, data: tuple[str, bytes]) -> Any:
+        if data[0] == "json":  # never written, and its reader has a wider list
+            raise CorruptValueError("not a payload of this serializer")
+        return super().loads_typed(data)
+
+
+class LangGraphCodec:
+    """Carries what the serializer carries without changing it."""
+
+    id: int = 3
+
+    def __init__(self, serde: SerializerProtocol) -> None:
+        self._serde = serde
+
+    def encode(self, value: Any) -> bytes:
+        """Raises UnsupportedValueError, naming classes and never contents, for what would not come out equal."""
+        try:
+            kind, data = self._serde.dumps_typed(_pack(value))
+            shape = _shape(value)
+            equal = self._same(value, _unpack(self._serde.loads_typed((kind, data))))
+        except Exception as error:  # serializers, and the values' own methods, raise what they like
+            raise UnsupportedValueError(f"{_describe(value)} cannot be serialized ({type(error).__name__})") from error
+        if not equal:
+            raise UnsupportedValueError(
+                f"{_describe(value)} would not come out equal: give the cache a serde that knows the classes, such as "
+                "JsonPlusSerializer(allowed_msgpack_modules=[...])"
+            )
+        name = kind.encode()
+        return bytes((len(name),)) + name + shape + data
+
+    def decode(self, payload: bytes) -> Any:
+        start = 1 + payload[0]
+        body = start + _SHAPE_BYTES
+        value = _unpack(self._serde.loads_typed((payload[1:start].decode(), payload[body:])))
+        if _shape(value) != payload[start:body]:
+            raise CorruptValueError("the classes of a stored value are no longer what they were")
+        return value
+
+    def _same(self, one: Any, other: Any) -> bool:
+        """Equal, type and all; what has no equality of its own must at least serialize to the same bytes."""
+        kind = cast("type[object]", type(one))
+        if kind is not type(other):
+            return False
+        if isinstance(one, dict):
+            a, b = cast("dict[Any, Any]", one), cast("dict[Any, Any]", other)
+            return self._all_same(a, b) and self._all_same(a.values(), b.values())
+        if isinstance(one, deque) and cast("deque[Any]", one).maxlen != other.maxlen:
+            return False
+        if isinstance(one, (list, tuple, deque)):
+            return self._all_same(cast("Iterable[Any]", one), cast("Iterable[Any]", other))
+        equal = one == other
+        if isinstance(equal, bool) and kind.__eq__ is not object.__eq__:
+            alike = equal or (one != one and other != other)  # NaN
+            return alike and all(self._same(getattr(one, name), getattr(other, name)) for name in _fields(kind))
+        return self._serde.dumps_typed(one) == self._serde.dumps_typed(other)
+
+    def _all_same(self, ones: Iterable[Any], others: Iterable[Any]) -> bool:
+        a, b = list(ones), list(others)
+        return len(a) == len(b) and all(map(self._same, a, b))
+
+
+def _pack(value: Any) -> Any:
+    """The same in lists and dicts with string keys, of whatever stands in exactly these containers."""
+    kind = cast("type[object]", type(value))
+    if kind is list:
+        return [_pack(item) for item in value]
+    if kind is tuple:
+        return {_TUPLE: [_pack(item) for item in value]}
+    if kind is deque:
+        return {_DEQUE: [value.maxlen, [_pack(item) for item in value]]}
+    if kind is dict:
+        if all(type(key) is str and not key.startswith(_ESCAPE) for key in value):
+            return {key: _pack(item) for key, item in value.items()}
+        return {_PAIRS: [[_pack(key), _pack(item)] for key, item in value.items()]}
+    if kind is TextAccessor:  # what `message.text` is
+        return {_TEXT: str(value)}
+    return value
+
+
+def _unpack(value: Any) -> Any:
+    kind = cast("type[object]", type(value))
+    if kind is list:
+        return [_unpack(item) for item in value]
+    if kind is not dict:
+        return value
+    if len(value) == 1:
+        ((key, body),) = value.items()
+        if key == _TUPLE:
+            return tuple(_unpack(item) for item in body)
+        if key == _DEQUE:
+            return deque((_unpack(item) for item in body[1]), body[0])
+        if key == _PAIRS:
+            return {_unpack(key): _unpack(item) for key, item in body}
+        if key == _TEXT:
+            return TextAccessor(body)
+    return {key: _unpack(item) for key, item in value.items()}
+
+
+def _shape(value: Any) -> bytes:
+    digest = blake2b(digest_size=_SHAPE_BYTES)
+    for kind in _classes(value):
+        digest.update(_description(kind))
+    return digest.digest()
+
+
+def _classes(value: Any) -> Iterator[type]:
+    """The classes in a value that are neither containers nor plain data, in their order."""
+    kind = cast("type[object]", type(value))
+    if kind in _SCALARS:
+        return
+    if kind is dict:
+        for key, item in value.items():
+            yield from _classes(key)
+            yield from _classes(item)
+    elif kind in (list, tuple, deque):
+        for item in value:
+            yield from _classes(item)
+    else:
+        yield kind
+        for name in _fields(kind):
+            yield from _classes(getattr(value, name))
+
+
+@lru_cache(maxsize=4096)
+def _fields(kind: Any) -> tuple[str, ...]:
+    if dataclasses.is_dataclass(kind):
+        return tuple(field.name for field in dataclasses.fields(kind))
+    return tuple(getattr(kind, "model_fields", None) or getattr(kind, "_fields", ()))
+
+
+@lru_cache(maxsize=4096)
+def _description(kind: type) -> bytes:
+    return repr((kind.__module__, kind.__qualname__, _fields(kind))).encode()
+
+
+def _describe(value: Any) -> str:
+    found: list[type[object]] = [type(value)]
+    with suppress(AttributeError, RecursionError):  # the outermost will do
+        found += _classes(value)
+    names = dict.fromkeys(f"{kind.__module__}.{kind.__qualname__}" for kind in found)
+    return "a value of " + ", ".join(list(names)[:_NAMED])
