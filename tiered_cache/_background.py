@@ -58,7 +58,7 @@ class Reclaimer:
         self._pass = portal.submit(self.sweep)
 
     async def stop(self) -> None:
-        """Ends a pass in the portal's thread after its current batch: it must not be using what is about to be closed."""
+        """Ends a pass in the portal's thread after its current batch: what it uses is about to be closed."""
         under_way = self._pass
         if under_way is None or under_way.done():
             return

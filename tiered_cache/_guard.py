@@ -13,7 +13,7 @@ from time import perf_counter
 from typing import Final, TypeVar
 
 from ._cancel import within
-from ._errors import FrontUnavailableError, StoreUnavailableError
+from ._errors import FrontUnavailableError, SchemaError, StoreUnavailableError
 from ._options import Options, milliseconds
 from ._rule import Step
 from ._stats import Recorder, Timed
@@ -111,7 +111,7 @@ class GuardedStore:
         started = perf_counter()
         try:
             answer = await call()
-        except StoreUnavailableError as error:
+        except (StoreUnavailableError, SchemaError) as error:
             self._recorder.add("store_errors")
             self._condition.failed(error)
             raise
