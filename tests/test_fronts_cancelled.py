@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit
 
 import anyio
@@ -14,7 +14,7 @@ from anyio.abc import ByteReceiveStream, ByteSendStream, SocketAttribute, Socket
 
 from tests.servers import connections, left_open, redis_admin
 from tiered_cache._errors import FrontUnavailableError
-from tiered_cache._redis import RedisFront
+from tiered_cache._redis import RedisFront, _link
 from tiered_cache._rule import MARK_READ, MARK_WRITE, SETTLE_WRITE, Step
 
 pytestmark = pytest.mark.anyio
@@ -151,10 +151,105 @@ async def test_a_late_reply_to_somebody_who_gave_up_is_read_by_nobody(
         admin.client_pause(150)
         with pytest.raises(FrontUnavailableError):
             await front.get([b"1"])
-        admin.client_unpause()
     for i in range(2, 20):
         assert await front.get([b"%d" % i]) == [b"V%d" % i]
     await front.aclose()
+
+
+class SlowHandshake:
+    """A road to the server on which nothing is passed on before `answer` is set."""
+
+    def __init__(self, url: str) -> None:
+        self._to = urlsplit(url)
+        self.arrived, self.answer = anyio.Event(), anyio.Event()
+        self.tries = 0
+
+    @asynccontextmanager
+    async def open(self) -> AsyncGenerator[RedisFront]:
+        listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+        async with listener, anyio.create_task_group() as road:
+            road.start_soon(listener.serve, self._serve)
+            front = RedisFront(f"redis://127.0.0.1:{listener.extra(SocketAttribute.local_port)}/1", timeout=10)
+            yield front
+            await front.aclose()
+            road.cancel_scope.cancel()
+
+    async def _serve(self, client: SocketStream) -> None:
+        self.tries += 1
+        async with client, await anyio.connect_tcp(self._to.hostname or "", self._to.port or 6379) as server:
+            first = await client.receive()
+            self.arrived.set()
+            await self.answer.wait()
+            await server.send(first)
+            async with anyio.create_task_group() as ways:
+                ways.start_soon(_pass_on, client, server)
+                await _pass_on(server, client)
+                ways.cancel_scope.cancel()
+
+    async def give_up(self, front: RedisFront) -> None:
+        async with anyio.create_task_group() as impatient:
+            impatient.start_soon(front.get, [b"key"])
+            await self.arrived.wait()
+            impatient.cancel_scope.cancel()
+
+
+async def test_a_handshake_slower_than_anybodys_patience_comes_to_its_end(redis_url: str) -> None:
+    """What was begun for a caller who gave up goes on for those who come next, and none of them begins it again."""
+    slow = SlowHandshake(redis_url)
+    async with slow.open() as front:
+        for _ in range(3):
+            await slow.give_up(front)
+        slow.answer.set()
+        assert await front.get([b"key"]) == [None]
+        assert slow.tries == 1
+
+
+async def test_what_was_opened_too_late_and_closed_by_the_server_since_is_replaced(redis_url: str) -> None:
+    slow = SlowHandshake(redis_url)
+    async with slow.open() as front:
+        await slow.give_up(front)
+        slow.answer.set()
+        pool = front._link._pools.get()
+        await asyncio.wait(pool._opening)
+        with redis_admin(redis_url) as admin:
+            assert admin.client_kill_filter(_type="normal", skipme=True) == 1
+        assert await front.get([b"key"]) == [None]
+        assert slow.tries == 2
+
+
+async def _pass_on(source: ByteReceiveStream, target: ByteSendStream) -> None:
+    with suppress(anyio.BrokenResourceError):
+        async for piece in source:
+            await target.send(piece)
+
+
+async def test_a_handshake_nobody_waits_for_any_more_ends_when_the_front_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_link, "_CONNECT_SECONDS", 60.0)
+    arrived, gone = anyio.Event(), anyio.Event()
+
+    async def serve(client: SocketStream) -> None:
+        async with client:
+            await client.receive()
+            arrived.set()
+            with suppress(anyio.EndOfStream, anyio.BrokenResourceError):
+                while True:
+                    await client.receive()
+            gone.set()
+
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as road:
+        road.start_soon(listener.serve, serve)
+        front = RedisFront(f"redis://127.0.0.1:{listener.extra(SocketAttribute.local_port)}/1", timeout=10)
+        async with anyio.create_task_group() as impatient:
+            impatient.start_soon(front.get, [b"key"])
+            await arrived.wait()
+            impatient.cancel_scope.cancel()
+        assert not gone.is_set()
+        await front.aclose()
+        with anyio.fail_after(10):  # sooner than the attempt would end by itself
+            await gone.wait()
+        road.cancel_scope.cancel()
 
 
 @pytest.fixture

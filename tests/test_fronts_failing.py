@@ -90,7 +90,7 @@ async def test_a_frozen_server_costs_the_timeout_and_no_more(spare_redis: RedisS
     for _ in range(2):
         started = time.monotonic()
         await both_fail(front, "0.25 s")
-        assert 0.5 <= time.monotonic() - started < 1.5
+        assert 0.5 <= time.monotonic() - started < 3
     spare_redis.thaw()
     await put(RedisFront(spare_redis.url, timeout=10), b"key", b"V")
     assert await front.get([b"key"]) == [b"V"]
@@ -113,7 +113,7 @@ async def test_what_a_crowd_asked_of_a_frozen_server_all_fails_in_time(spare_red
         for i in range(50):
             crowd.start_soon(ask, b"%d" % i)
     assert len(failed) == 50
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < 3
     spare_redis.thaw()
     await front.aclose()
     assert await anyio.to_thread.run_sync(left_open, spare_redis.url) == 0

@@ -125,6 +125,10 @@ async def test_a_client_given_is_neither_used_nor_closed(redis_url: str) -> None
     await client.aclose()
 
 
+class OwnConnection(redis.Connection):
+    """Of somebody who has subclassed redis-py's synchronous one."""
+
+
 SENTINEL: Any = redis.sentinel.Sentinel([("localhost", 1)])
 ASYNC_SENTINEL: Any = redis.asyncio.sentinel.Sentinel([("localhost", 1)])
 
@@ -148,6 +152,7 @@ ASYNC_SENTINEL: Any = redis.asyncio.sentinel.Sentinel([("localhost", 1)])
         (ASYNC_SENTINEL.master_for("main"), "Sentinel"),
         (redis.asyncio.RedisCluster("localhost", 1), "Cluster"),
         (redis.Redis(redis_connect_func=print), "redis_connect_func"),
+        (redis.Redis(connection_pool=redis.ConnectionPool(connection_class=OwnConnection)), "OwnConnection"),
     ],
     ids=str,
 )
@@ -280,3 +285,28 @@ async def test_closing_it_closes_its_connections_on_every_loop(redis_url: str) -
         await front.aclose()
         assert left_open(redis_url) == 0
         loops[0].call_soon_threadsafe(leave.set)
+
+
+async def test_what_is_under_way_when_it_is_closed_is_answered_and_leaves_no_connection(redis_url: str) -> None:
+    front = RedisFront(redis_url, timeout=10)
+    await mark(front, b"key")
+    answers: list[bytes | None] = []
+
+    async def ask() -> None:
+        answers.extend(await front.get([b"key"]))
+
+    with redis_admin(redis_url) as admin:
+        admin.client_pause(500)
+        async with anyio.create_task_group() as calls:
+            calls.start_soon(ask)
+            await anyio.wait_all_tasks_blocked()
+            await front.aclose()
+            assert answers == []
+    assert answers == [MARKED]
+    assert await anyio.to_thread.run_sync(left_open, redis_url) == 0
+
+
+async def test_a_front_dropped_without_closing_leaves_no_connection_and_no_warning(redis_url: str) -> None:
+    await mark(RedisFront(redis_url, timeout=10), b"key")
+    assert await anyio.to_thread.run_sync(left_open, redis_url) == 0
+    gc.collect()

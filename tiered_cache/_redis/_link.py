@@ -7,6 +7,7 @@ all that belongs to it, and nothing is retried but once, where the server had cl
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, Final, Protocol, cast
 
@@ -14,11 +15,13 @@ import anyio
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
+from tiered_cache._cancel import within
 from tiered_cache._errors import ConfigurationError, FrontUnavailableError
 from tiered_cache._loops import PerLoop
 
 from ._source import resolve
 
+_CONNECT_SECONDS: Final = 2.0
 _CLOSE_SECONDS: Final = 1.0
 
 # By what is found in the class or the text of an error.
@@ -91,7 +94,7 @@ class RedisLink:
 
     async def _in_time(self, exchange: Callable[[], Any]) -> Any:
         try:
-            with anyio.fail_after(self._timeout):
+            with within(self._timeout):
                 return await exchange()
         except TimeoutError as error:
             raise FrontUnavailableError(f"Redis at {self.place} did not answer within {self._timeout} s") from error
@@ -110,21 +113,23 @@ class _Pool:
         self._open_one = open_one
         self._slots = anyio.Semaphore(size, fast_acquire=True)
         self._idle: list[_Connection] = []
+        # Being opened for callers that were cancelled, or ran out of time, before it was done: for those who come next.
+        # Were they given up as well, a handshake slower than the callers' patience would never come to an end.
+        self._opening: list[asyncio.Task[_Connection]] = []
         self._closed = False
 
     async def run(self, command: tuple[bytes, ...]) -> Any:
         async with self._slots:
+            self._collect()
             if self._idle:
                 try:
                     return await self._exchange(self._idle.pop(), command)
                 except (RedisConnectionError, OSError):
                     await self._drop_idle(nowait=True)  # what closed this one has probably closed them all
-            return await self._exchange(self._open_one(), command)
+            return await self._exchange(await self._opened(), command)
 
     async def _exchange(self, connection: _Connection, command: tuple[bytes, ...]) -> Any:
         try:
-            if not connection.is_connected:
-                await _connect(connection)
             await connection.send_packed_command(_packed(command))
             reply = await connection.read_response()
         except ResponseError:  # a reply as well, and read to its end
@@ -132,18 +137,42 @@ class _Pool:
             raise
         except BaseException:
             # Its reply, or a part of it, may still be on its way: nobody else may read it.
-            with anyio.CancelScope(shield=True):
-                await connection.disconnect(nowait=True)
+            await _drop(connection)
             raise
         await self._keep(connection)
         return reply
 
     async def _keep(self, connection: _Connection) -> None:
         if self._closed or not connection.is_connected:
-            with anyio.CancelScope(shield=True):
-                await connection.disconnect(nowait=True)
+            await _drop(connection)
         else:
             self._idle.append(connection)
+
+    async def _opened(self) -> _Connection:
+        task = self._opening.pop(0) if self._opening else asyncio.ensure_future(self._open())
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if self._closed:
+                task.cancel()
+            elif not task.cancelled():
+                self._opening.append(task)
+            raise
+
+    def _collect(self) -> None:
+        """Takes over what was opened meanwhile, and forgets what failed."""
+        done = [task for task in self._opening if task.done()]
+        self._idle += [task.result() for task in done if not task.cancelled() and task.exception() is None]
+        self._opening = [task for task in self._opening if not task.done()]
+
+    async def _open(self) -> _Connection:
+        connection = self._open_one()
+        try:
+            await _connect(connection)
+        except BaseException:
+            await _drop(connection)
+            raise
+        return connection
 
     async def _drop_idle(self, *, nowait: bool) -> None:
         while self._idle:
@@ -152,17 +181,30 @@ class _Pool:
     async def aclose(self) -> None:
         self._closed = True
         with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
+            if self._opening:
+                for task in self._opening:
+                    task.cancel()
+                await asyncio.wait(self._opening)
+            self._collect()
             await self._drop_idle(nowait=False)
         await self._drop_idle(nowait=True)
 
 
 async def _connect(connection: _Connection) -> None:
     try:
-        await connection.connect()
+        with anyio.fail_after(_CONNECT_SECONDS):
+            await connection.connect()
+    except TimeoutError as error:
+        raise RedisConnectionError(f"connecting to it took more than {_CONNECT_SECONDS} s") from error
     except (RedisError, OSError):
         raise
     except Exception as error:  # a credential provider is called in there, and raises what it likes
         raise RedisConnectionError(f"{type(error).__name__} while connecting") from error
+
+
+async def _drop(connection: _Connection) -> None:
+    with anyio.CancelScope(shield=True):
+        await connection.disconnect(nowait=True)
 
 
 def _packed(command: tuple[bytes, ...]) -> bytes:
