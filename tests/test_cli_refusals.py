@@ -76,7 +76,7 @@ def test_without_an_extra_the_demo_names_it(library: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    assert "pip install 'tiered-cache[all]'" in line
+    assert "pip install 'tiered-cache[cli]'" in line
 
 
 def test_version_and_ddl(capsys: pytest.CaptureFixture[str]) -> None:

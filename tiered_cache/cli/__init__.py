@@ -83,8 +83,7 @@ def _run_demo(arguments: argparse.Namespace) -> None:
     try:
         from ._demo import run
     except ImportError as error:
-        library = (error.name or str(error)).split(".")[0]
-        raise Refusal(f"the demo needs {library}, which is not installed: pip install 'tiered-cache[all]'") from error
+        raise Refusal("the demo needs libraries that are not installed: pip install 'tiered-cache[cli]'") from error
     run(front=arguments.front, store=arguments.store, prompts=arguments.prompts, speed=arguments.speed)
 
 
