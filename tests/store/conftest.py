@@ -10,10 +10,12 @@ Stores and engines made through a place are closed after the test.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack
 from hashlib import blake2b
 from pathlib import Path
+from time import monotonic
 from typing import Any, Final, Self
 
 import pytest
@@ -24,7 +26,10 @@ from tests.servers import admin, with_driver
 from tiered_cache._sql import SqlStore
 from tiered_cache._tiers import Entry
 
-SQLITE: Final = ("sqlite", "memory", "sqlite-engine", "sqlite-engine-that-begins")
+SQLITE: Final = (
+    *("sqlite", "memory", "sqlite-engine", "sqlite-engine-that-begins"),
+    *(("sqlite-engine-never-in-autocommit", "sqlite-engine-in-autocommit") if sys.version_info >= (3, 12) else ()),
+)
 POSTGRES: Final = ("asyncpg", "async-engine", "psycopg", "psycopg-engine")
 KINDS: Final = (*SQLITE, *POSTGRES)
 #: Where two stores can meet: in memory, a store is the whole database.
@@ -89,6 +94,10 @@ class Place:
                 return engine
             case "sqlite-engine" | "psycopg-engine":
                 return self.admin()
+            case "sqlite-engine-never-in-autocommit" | "sqlite-engine-in-autocommit":
+                engine = create_engine(self.url, connect_args={"autocommit": "never" not in self.kind})
+                self._exits.callback(engine.dispose)
+                return engine
             case "sqlite-engine-that-begins":
                 return self._beginning(self.admin())
             case _:
@@ -172,6 +181,7 @@ class Statements:
 def until_blocked(url: str, sessions: int) -> None:
     """Returns once so many sessions wait for a lock in this PostgreSQL database."""
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    deadline = monotonic() + 20
     with admin(url) as look:
         while look.execute(waiting).fetchall()[0][0] < sessions:
-            pass
+            assert monotonic() < deadline, "nobody waits for a lock"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.store.conftest import SHARED, A, B, Clock, Place, digest, entry
-from tiered_cache._sql import SqlStore
+from tests.store.conftest import SHARED, A, B, Clock, Place, Statements, digest, entry
+from tiered_cache._sql import SqlStore, _statements
 from tiered_cache._tiers import Entry, Row
 
 EVERY_BYTE = bytes(range(256))
@@ -75,6 +75,29 @@ async def test_more_keys_than_fit_one_list_are_read_written_and_deleted(store: S
     assert list((await store.read([e.digest for e in entries], [])).rows) == [entries[0].digest]
 
 
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+async def test_a_read_in_several_statements_sees_one_moment(place: Place) -> None:
+    """Somebody deletes and clears everything between two of them."""
+    store, other = await place.ready(), place.admin()
+    entries = [entry(i) for i in range(2000)]
+    await store.write(entries)
+
+    def meddle(statement: str) -> None:
+        if seen.texts.count(statement) == 1 and "UNION" in statement:
+            with other.begin() as conn:
+                conn.exec_driver_sql("DELETE FROM tiered_cache_entry")
+                conn.exec_driver_sql("INSERT INTO tiered_cache_watermark (address, version) VALUES (x'', 99999)")
+
+    seen = Statements()
+    seen.before = meddle
+    with seen:
+        found = await store.read([e.digest for e in entries], [b""])
+    assert len(found.rows) == 2000
+    assert found.watermarks == {}
+    found = await store.read([e.digest for e in entries], [b""])
+    assert found == ({}, {b"": 99999})
+
+
 async def test_deleting_removes_rows_and_minds_no_absent_ones(store: SqlStore) -> None:
     await store.write([entry("a"), entry("b"), entry("c")])
     await store.delete([digest("c"), digest("nobody"), digest("a")])
@@ -132,6 +155,16 @@ async def test_names_are_listed_page_by_page_without_gap_or_repeat(store: SqlSto
         after = page[-1][0]
     assert [len(page) for page in pages] == [10, 10, 5]
     assert [row for page in pages for row in page] == sorted((e.digest, e.name) for e in entries)
+
+
+async def test_names_few_and_far_between_are_found(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_statements, "_PAGE_ROWS", 10)
+    entries = [entry(i, name=b"srare" if i % 40 == 0 else b"sname") for i in range(200)]
+    await store.write([*entries, *(entry((i, "nameless")) for i in range(50))])
+    rare = sorted(e.digest for e in entries if e.name == b"srare")
+    assert await store.names(A, b"srare", b"", 3) == [(key, b"srare") for key in rare[:3]]
+    assert await store.names(A, b"srare", rare[2], 100) == [(key, b"srare") for key in rare[3:]]
+    assert await store.names(A, b"srare", rare[-1], 100) == []
 
 
 async def test_names_are_chosen_by_their_beginning_literally(store: SqlStore) -> None:

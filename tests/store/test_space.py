@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import anyio
+import anyio.to_thread
 import pytest
 from sqlalchemy import text
 
 from tests.servers import admin
-from tests.store.conftest import POSTGRES, SHARED, A, B, Clock, Place, Statements, digest, entry
+from tests.store.conftest import POSTGRES, SHARED, A, B, Clock, Place, Statements, digest, entry, until_blocked
 from tiered_cache._sql import SqlStore, _statements
 
 REWRITE = "UPDATE tiered_cache_entry SET version = version + 1000, expires = NULL WHERE digest = :digest"
@@ -130,6 +131,26 @@ async def test_reclaiming_never_waits_for_a_writer_and_comes_back_for_the_row(pl
         writer.execute("COMMIT")
     assert await drained(store, 100) == [1]
     assert await left(store, "held", "free", "rewritten") == {"rewritten"}
+
+
+@pytest.mark.parametrize("place", POSTGRES, indirect=True)
+async def test_erasing_waits_for_a_writer_since_it_must_know(place: Place) -> None:
+    store = await place.ready()
+    await store.write([entry("held"), entry("free")])
+    await store.clear(A)
+    erased: list[bytes] = []
+
+    async def erase() -> None:
+        erased.extend(await store.erase(A, 10))
+
+    with admin(place.url) as writer:
+        writer.execute("BEGIN")
+        writer.execute("SELECT 1 FROM tiered_cache_entry WHERE digest = %s FOR UPDATE", [digest("held")])
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(erase)
+            await anyio.to_thread.run_sync(until_blocked, place.url, 1)
+            writer.execute("ROLLBACK")
+    assert set(erased) == {digest("held"), digest("free")}
 
 
 def before_the_removal(do: Callable[[], None]) -> Statements:

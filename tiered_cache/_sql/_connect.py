@@ -65,7 +65,11 @@ def connect(source: Source, *, pool_size: int, timeout: float) -> Connected:
 def _given_async(engine: AsyncEngine, database: str) -> Runner:
     if database == "sqlite" and _is_memory(engine.url):
         raise ConfigurationError(f"an AsyncEngine {_OWN_MEMORY.format('each loop')}")
-    return OnLoop(lambda: AsyncEngine(_ours(_twin(engine.sync_engine), database)), one_writer=database == "sqlite")
+
+    def open_one() -> AsyncEngine:
+        return AsyncEngine(_discreet(_twin(engine.sync_engine)))
+
+    return OnLoop(open_one, one_writer=database == "sqlite", options=_options(database))
 
 
 def _given(engine: Engine, database: str, threads: int) -> Runner:
@@ -74,20 +78,24 @@ def _given(engine: Engine, database: str, threads: int) -> Runner:
     if isinstance(engine.pool, SingletonThreadPool):
         raise ConfigurationError(f"this engine {_OWN_MEMORY.format('each thread')}")
     return InThreads(
-        _ours(engine, database),
+        _discreet(engine),
         threads=threads,
         one_writer=database == "sqlite",
         owned=False,
         lone=isinstance(engine.pool, StaticPool),
         memory=database == "sqlite" and _is_memory(engine.url),
+        options=_options(database),
     )
 
 
-def _ours(engine: Engine, database: str) -> Engine:
-    """The same pool with settings of ours. No parameter, so nothing of what is stored, gets into an error's text."""
+def _options(database: str) -> Mapping[str, str]:
     # SQLite's driver would not only take this setting for a while, it would leave another than it found.
-    options = {} if database == "sqlite" else {"isolation_level": "AUTOCOMMIT"}
-    ours = engine.execution_options(**options)
+    return {} if database == "sqlite" else {"isolation_level": "AUTOCOMMIT"}
+
+
+def _discreet(engine: Engine) -> Engine:
+    """The same engine, except that no parameter, so nothing of what is stored, gets into the text of an error."""
+    ours = engine.execution_options()
     ours.hide_parameters = True
     return ours
 

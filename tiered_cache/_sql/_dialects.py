@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, Final
 from zlib import crc32
 
@@ -72,8 +72,9 @@ class Dialect(ABC):
     def abandon_change(self, conn: Connection) -> None:  # noqa: B027
         """Where something went wrong, the commit included."""
 
-    def begin_snapshot(self, conn: Connection) -> None:  # noqa: B027
-        """Before several statements that are to see one moment."""
+    def snapshot(self, conn: Connection) -> AbstractContextManager[None]:
+        """Round several statements that are to see one moment, on a connection that has executed nothing."""
+        return nullcontext()
 
     @abstractmethod
     def among(self, of: Column[bytes], name: str) -> Condition:
@@ -226,12 +227,18 @@ class Sqlite(Dialect):
         self._restore(conn)
 
     def abandon_change(self, conn: Connection) -> None:
-        with suppress(DBAPIError):  # what went wrong may have ended the transaction, too
-            conn.exec_driver_sql("ROLLBACK")
+        with suppress(DBAPIError):  # of a connection that is good for nothing any more
+            if _driver(conn).in_transaction:  # what went wrong may have ended it
+                conn.exec_driver_sql("ROLLBACK")
             self._restore(conn)
 
-    def begin_snapshot(self, conn: Connection) -> None:
+    @contextmanager
+    def snapshot(self, conn: Connection) -> Generator[None]:
         self._begin(conn, "BEGIN")
+        try:
+            yield
+        finally:
+            self.abandon_change(conn)
 
     def _begin(self, conn: Connection, how: str) -> None:
         conn.begin()

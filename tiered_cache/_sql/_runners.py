@@ -7,10 +7,9 @@ have leaked connections and have handed one caller what was meant for another.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import nullcontext
 from time import monotonic
 from typing import Any, Final, Protocol, TypeVar
@@ -22,6 +21,7 @@ from anyio.lowlevel import RunVar
 from sqlalchemy import Connection, Dialect, Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from tiered_cache._cancel import to_the_end
 from tiered_cache._fork import forget_after_fork
 from tiered_cache._loops import PerLoop
 
@@ -64,7 +64,10 @@ Work = Callable[[Connection, Attempt], T]
 
 class Runner(Protocol):
     async def run(self, work: Work[T], attempt: Attempt, *, changing: bool) -> T:
-        """Gives `work` a connection in autocommit. Raises TimeoutError at the deadline, and what a driver raises."""
+        """Gives `work` a connection where a statement is committed by itself (on SQLite: if it changes nothing).
+
+        Raises TimeoutError at the deadline, and what a driver raises.
+        """
         ...
 
     async def aclose(self) -> None: ...
@@ -73,8 +76,15 @@ class Runner(Protocol):
 class OnLoop:
     """An asynchronous engine for every loop. All come from one, and have its dialect in common."""
 
-    def __init__(self, open: Callable[[], AsyncEngine], *, one_writer: bool) -> None:  # noqa: A002
+    def __init__(
+        self,
+        open: Callable[[], AsyncEngine],  # noqa: A002
+        *,
+        one_writer: bool,
+        options: Mapping[str, str] | None = None,
+    ) -> None:
         self._engines = PerLoop(open, AsyncEngine.dispose)
+        self._options = options or {}
         self._turn = _Turn(1) if one_writer else None
 
     async def run(self, work: Work[T], attempt: Attempt, *, changing: bool) -> T:
@@ -84,8 +94,13 @@ class OnLoop:
         async def execute() -> T:
             if engine.dialect not in _introduced:
                 await _introduce(engine)
+            pool = engine.pool
             async with turn, engine.connect() as conn:
-                return await conn.run_sync(work, attempt)
+                try:
+                    return await conn.run_sync(lambda conn: work(conn.execution_options(**self._options), attempt))
+                finally:
+                    if engine.pool is not pool:  # closed meanwhile: nobody would close this one
+                        await conn.invalidate()
 
         return await _to_the_end(execute, attempt)
 
@@ -116,7 +131,15 @@ class InThreads:
     """
 
     def __init__(
-        self, engine: Engine, *, threads: int, one_writer: bool, owned: bool, lone: bool = False, memory: bool = False
+        self,
+        engine: Engine,
+        *,
+        threads: int,
+        one_writer: bool,
+        owned: bool,
+        lone: bool = False,
+        memory: bool = False,
+        options: Mapping[str, str] | None = None,
     ) -> None:
         self._engine = engine
         self._turn = _Turn(threads)
@@ -126,6 +149,7 @@ class InThreads:
         self._lone = lone
         self._memory = memory
         self._owned = owned
+        self._options = options or {}
         if owned:
             finalize(self, engine.dispose)
         forget_after_fork(self)
@@ -150,8 +174,13 @@ class InThreads:
             self._lock.release()
 
     def _execute(self, work: Work[T], attempt: Attempt) -> T:
+        pool = self._engine.pool
         with self._engine.connect() as conn:
-            return work(conn, attempt)
+            try:
+                return work(conn.execution_options(**self._options), attempt)
+            finally:
+                if self._engine.pool is not pool:  # closed meanwhile: nobody would close this one
+                    conn.invalidate()
 
     async def aclose(self) -> None:
         if self._owned and not self._memory:
@@ -188,61 +217,13 @@ class _Turn:
 
 async def _to_the_end(call: Callable[[], Coroutine[Any, Any, T]], attempt: Attempt) -> T:
     try:
-        return await (_to_the_end_on_asyncio if _on_asyncio() else _to_the_end_elsewhere)(call, attempt)
+        return await to_the_end(call, attempt.left)
     finally:
         attempt.give_up()
 
 
-async def _to_the_end_elsewhere(call: Callable[[], Coroutine[Any, Any, T]], attempt: Attempt) -> T:
-    with anyio.fail_after(attempt.left, shield=True):
-        return await call()
-
-
-async def _to_the_end_on_asyncio(call: Callable[[], Coroutine[Any, Any, T]], attempt: Attempt) -> T:
-    # A task of its own, which no cancellation of the caller reaches: neither that of a scope nor `Task.cancel`.
-    task = asyncio.create_task(call())
-    _running.add(task)
-    task.add_done_callback(_ended)
-    cancelled = await _wait(task, attempt)
-    ended = task.done()
-    if not ended:
-        task.cancel()  # once, not again and again as a cancel scope would: closing a connection takes awaiting
-    if cancelled is not None:
-        raise cancelled
-    if not ended:
-        raise TimeoutError
-    return task.result()
-
-
-def _on_asyncio() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
-
-
-async def _wait(task: asyncio.Task[T], attempt: Attempt) -> asyncio.CancelledError | None:
-    """Returns when the task is done or its time is up; if the caller was cancelled meanwhile, with what to raise."""
-    cancelled = None
-    with anyio.CancelScope(shield=True):
-        while not task.done() and attempt.left:
-            try:
-                await asyncio.wait((task,), timeout=attempt.left)
-            except asyncio.CancelledError as error:
-                cancelled = error
-    return cancelled
-
-
-def _ended(task: asyncio.Task[Any]) -> None:
-    _running.discard(task)
-    if not task.cancelled():
-        task.exception()  # looked at: where nobody waits any more, nobody is to be told of it either
-
-
 _introduced: Final[WeakSet[Dialect]] = WeakSet()
 _introducing = threading.Lock()
-_running: Final[set[asyncio.Task[Any]]] = set()
 _of_the_parent: Final[list[object]] = []  # kept alive: finalizers would talk to servers on the parent's connections
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import (
     LargeBinary,
     and_,
     bindparam,
+    case,
     func,
     literal_column,
     null,
@@ -29,7 +30,7 @@ from tiered_cache._tiers import Entry, Found, Row
 from ._dialects import Condition, Dialect
 from ._schema import IDENTITY, SCHEMA, SCHEMA_VERSION, Tables
 
-#: Rows of a cleared range that one statement looks at, dead or alive.
+#: Rows that one statement looks at where it goes through a range, whether or not they are what is looked for.
 _PAGE_ROWS: Final = 1000
 
 
@@ -54,6 +55,14 @@ class Page(NamedTuple):
     dead: list[bytes]
     #: Where to go on; None at the end of the range.
     place: Place | None
+
+
+class Names(NamedTuple):
+    """What a look at one page of a namespace found."""
+
+    names: list[tuple[bytes, bytes]]
+    #: The digest after which to go on; None at the end of the namespace.
+    after: bytes | None
 
 
 class Statements:
@@ -115,19 +124,24 @@ class Statements:
     def read(self, conn: Connection, digests: Sequence[bytes], addresses: Sequence[bytes]) -> Found:
         rows: dict[bytes, Row] = {}
         watermarks: dict[bytes, int] = {}
-        size = self._dialect.list_size
-        if len(digests) + len(addresses) <= size:
-            parts = [(digests, addresses)]
-        else:
-            parts = [*((part, ()) for part in _parts(digests, size)), *(((), part) for part in _parts(addresses, size))]
-            self._dialect.begin_snapshot(conn)
-        for some_digests, some_addresses in parts:
+
+        def look(some_digests: Sequence[bytes], some_addresses: Sequence[bytes]) -> None:
             values = {"digests": list(some_digests), "addresses": list(some_addresses)}
             for is_row, key, version, left, envelope in _rows(conn, self._read, values):
                 if is_row:
                     rows[key] = Row(version, left, envelope)
                 else:
                     watermarks[key] = version
+
+        size = self._dialect.list_size
+        if len(digests) + len(addresses) <= size:
+            look(digests, addresses)
+        else:
+            with self._dialect.snapshot(conn):
+                for part in _parts(digests, size):
+                    look(part, ())
+                for part in _parts(addresses, size):
+                    look((), part)
         return Found(rows, watermarks)
 
     def write(self, conn: Connection, entries: Sequence[Entry]) -> list[int]:
@@ -140,12 +154,12 @@ class Statements:
     def clear(self, conn: Connection, address: bytes) -> int:
         return self._dialect.clear(conn, address)
 
-    def names(
-        self, conn: Connection, address: bytes, prefix: bytes, after: bytes, limit: int
-    ) -> list[tuple[bytes, bytes]]:
+    def names(self, conn: Connection, address: bytes, after: bytes) -> Names:
         above = [address[:end] for end in range(0, len(address) + 1, LEVEL_BYTES)]
-        values = {"address": address, "above": above, "prefix": prefix, "size": len(prefix), "after": after}
-        return [(row.digest, row.name) for row in _rows(conn, self._names, {**values, "most": limit})]
+        values = {"address": address, "above": above, "after": after, "most": _PAGE_ROWS}
+        rows = list(_rows(conn, self._names, values))
+        names = [(row.digest, row.name) for row in rows if row.name is not None]
+        return Names(names, rows[-1].digest if len(rows) == _PAGE_ROWS else None)
 
     # -- space
 
@@ -207,14 +221,13 @@ class Statements:
         return union_all(rows, marks.where(among(mark.address, "addresses")))
 
     def _naming(self) -> Any:
+        """Looks at a fixed number of rows: one that went on to the next match could have to look at all."""
         entry, mark = self._tables.entry.c, self._tables.watermark.c
         cleared = select(func.max(mark.version)).where(self._dialect.among(mark.address, "above")).scalar_subquery()
-        begins = func.substr(entry.name, 1, bindparam("size", type_=Integer), type_=LargeBinary) == _bytes("prefix")
+        is_there = and_(self._is_valid, entry.version > func.coalesce(cleared, literal_column("0", Integer)))
         return (
-            select(entry.digest, entry.name)
+            select(entry.digest, case((is_there, entry.name)).label("name"))
             .where(entry.address == _bytes("address"), entry.digest > _bytes("after"))
-            .where(entry.name.is_not(None), begins, self._is_valid)
-            .where(entry.version > func.coalesce(cleared, literal_column("0", Integer)))
             .order_by(entry.digest)
             .limit(bindparam("most", type_=BigInteger))
         )

@@ -110,7 +110,13 @@ class SqlStore:
         return await self._change(lambda conn: self._statements.clear(conn, address))
 
     async def names(self, address: bytes, prefix: bytes, after: bytes, limit: int) -> Sequence[tuple[bytes, bytes]]:
-        return await self._ask(lambda conn: self._statements.names(conn, address, prefix, after, limit))
+        names: list[tuple[bytes, bytes]] = []
+        place: bytes | None = after
+        while place is not None and len(names) < limit:
+            page = await self._ask(lambda conn, at=place: self._statements.names(conn, address, at))
+            names += [found for found in page.names if found[1].startswith(prefix)]
+            place = page.after
+        return names[:limit]
 
     async def reclaim(self, limit: int) -> int:
         """As the protocol has it; one at a time in a process, a second call meanwhile returns 0."""
