@@ -178,10 +178,10 @@ def test_a_key_of_another_type_is_a_clear_error(key: object) -> None:
         Scope(()).key(cast("Any", key))
 
 
-@pytest.mark.parametrize("segment", [1, None, b"bytes", ("a",)])
+@pytest.mark.parametrize("segment", [1, None, b"bytes", ("a",), ["a"]])
 def test_a_segment_of_another_type_is_a_clear_error(segment: object) -> None:
     with pytest.raises(ConfigurationError, match=type(segment).__name__):
-        Scope((cast("Any", segment),))
+        scope_of((cast("Any", segment),))
 
 
 def test_depth_is_bounded_and_the_bound_is_named() -> None:

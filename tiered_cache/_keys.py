@@ -48,14 +48,14 @@ class Scope:
         levels = blake2b(digest_size=LEVEL_BYTES, person=b"level")
         addresses = [b""]
         for segment in path:
-            levels.update(framed(encode_segment(segment)))
+            levels.update(framed(encode_text(segment)))
             addresses.append(addresses[-1] + levels.digest())
         self.path = path
         self.addresses = tuple(addresses)
         self.watermarks = tuple(blake2b(a, digest_size=32, person=b"watermark").digest() for a in addresses)
         self._seed = blake2b(len(path).to_bytes(8, "big"), digest_size=32, person=b"entry")
         for segment in path:
-            self._seed.update(framed(encode_segment(segment)))
+            self._seed.update(framed(encode_text(segment)))
 
     @property
     def address(self) -> bytes:
@@ -83,21 +83,22 @@ def decode_name(name: bytes) -> str | bytes:
     raise ValueError("not the name of a key")
 
 
-@lru_cache(maxsize=4096)
 def scope_of(path: Path) -> Scope:
     """The scope of a path, from a bounded memo: adapters ask for the same few again and again."""
+    for segment in path:
+        if not isinstance(segment, str):  # pyright: ignore[reportUnnecessaryIsInstance]  (callers without types)
+            raise ConfigurationError(f"a namespace is made of str segments, not {type(segment).__name__}")
+    return _remembered(path)
+
+
+@lru_cache(maxsize=4096)
+def _remembered(path: Path) -> Scope:
     return Scope(path)
 
 
 def encode_text(text: str) -> bytes:
     """UTF-8 in which lone surrogates, which models and file names do produce, keep their identity."""
     return text.encode("utf-8", "surrogatepass")
-
-
-def encode_segment(segment: object) -> bytes:
-    if not isinstance(segment, str):
-        raise ConfigurationError(f"a namespace is made of str segments, not {type(segment).__name__}")
-    return encode_text(segment)
 
 
 def framed(part: bytes) -> bytes:
