@@ -72,7 +72,7 @@ class TieredCache(Namespace):
         self._store = _store_of(EMBEDDED_STORE if store is None else store, given)
         self._opened = [tier for tier in (self._front, self._store) if tier not in (front, store, _process_front)]
         local = isinstance(self._front, MemoryFront)
-        self.options = given.with_front_ttl(LOCAL_FRONT_TTL if local else SHARED_FRONT_TTL)
+        self.options: Options = given.with_front_ttl(LOCAL_FRONT_TTL if local else SHARED_FRONT_TTL)
         recorder = Recorder()
         engine = Engine(self._front, self._store, self.options, recorder)
         self._reclaimer = Reclaimer(engine, self.options)

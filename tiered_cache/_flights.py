@@ -36,8 +36,8 @@ class Flight:
     """One computation under way. Ends `landed`, with an envelope or an error; or not landed, if it was cancelled."""
 
     def __init__(self, *, synchronous: bool) -> None:
-        self.synchronous = synchronous
-        self.landed = False
+        self.synchronous: bool = synchronous
+        self.landed: bool = False
         self.envelope: bytes | None = None
         self.error: Exception | None = None
         self._lock = threading.Lock()
@@ -45,12 +45,14 @@ class Flight:
         self._wake: list[Callable[[], None]] = []
 
     def succeed(self, envelope: bytes) -> None:
-        self.envelope, self.landed = envelope, True
+        self.envelope = envelope
+        self.landed = True
 
     def fail(self, error: Exception) -> None:
         """Has no effect on a flight that succeeded: what happened later does not concern those who wait."""
         if not self.landed:
-            self.error, self.landed = error, True
+            self.error = error
+            self.landed = True
 
     async def wait(self) -> None:
         """Returns when the flight is over. May be awaited on any loop."""

@@ -4,8 +4,8 @@ from tiered_cache._errors import require_extra
 
 try:
     import langchain_core  # noqa: F401  # pyright: ignore[reportUnusedImport]  (only to say what is missing)
-except ImportError as error:
-    raise require_extra("langchain-core", "langchain") from error
+except ImportError as _error:
+    raise require_extra("langchain-core", "langchain") from _error
 
 from ._bytestore import TieredByteStore
 from ._cache import LangChainCache

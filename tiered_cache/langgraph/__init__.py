@@ -9,8 +9,8 @@ from tiered_cache._errors import require_extra
 
 try:
     import langgraph.cache.base as _found
-except ModuleNotFoundError as error:
-    raise require_extra("langgraph", "langgraph") from error
+except ModuleNotFoundError as _error:
+    raise require_extra("langgraph", "langgraph") from _error
 
 from ._adapter import LangGraphCache
 
