@@ -101,6 +101,9 @@ class _Watched:
 
         self._plans.append((name, when, raise_it))
 
+    def forget_plans(self) -> None:
+        self._plans.clear()
+
     async def _watch(self, name: str, keys: int, work: Callable[[], Awaitable[T]]) -> T:
         self.calls.append(Call(name, keys))
         if self.down:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+from concurrent.futures import Future
 from typing import Any
 
 import anyio
@@ -158,6 +159,17 @@ class TestSetup:
                 assert await shared.get("k", MISSING) is MISSING
         await shared.set("k", 1)
         assert await shared.get("k") == 1
+
+    async def test_in_the_background_of_a_parent_means_nothing_to_a_forked_child(self) -> None:
+        store = WatchedStore(DictStore())
+        shared = cache(store=store, setup="background")
+        shared.view.shared.engine._opening = Future()  # whoever was to fulfil it is a thread of the parent
+        assert await shared.get("k", MISSING) is MISSING
+        shared.view.shared.engine.forget()
+        with anyio.fail_after(20):
+            while shared.view.shared.engine._prefix is None:
+                assert await shared.get("k", MISSING) is MISSING
+        assert store.count("setup") == 1
 
     async def test_never_means_that_missing_tables_are_an_error_that_says_what_to_do(self, sqlite_url: str) -> None:
         shared = cache(store=sqlite_url, setup="never")

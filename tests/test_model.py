@@ -6,7 +6,7 @@ Every value that is written is a new one, so an older one is always recognized. 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
-from tests.doubles import WatchedFront
+from tests.doubles import WatchedFront, WatchedStore, When
 from tests.servers import redis_admin
-from tiered_cache import MISSING, Front, MemoryFront, Namespace, Store, TieredCache
+from tiered_cache import MISSING, Front, MemoryFront, Namespace, Store, StoreUnavailableError, TieredCache
 from tiered_cache._options import OptionsDict
 from tiered_cache._redis import RedisFront
 from tiered_cache._sql import SqlStore
@@ -29,6 +29,7 @@ Path = tuple[str, ...]
 ENGINES = st.integers(0, 1)
 PATHS = st.sampled_from([(), ("x",), ("x", "y"), ("x", "y", "z"), ("xy",), ("w",), ("x", "")])
 KEYS = st.sampled_from(["a", "b", b"a", ""])
+FAULTS = st.sampled_from(["mark_write", "settle_write", "write", "delete"])
 TTLS = st.sampled_from([None, None, 1, 10, 30, 100])
 NAMES = st.tuples(PATHS, KEYS)
 
@@ -60,7 +61,8 @@ class Machine(RuleBasedStateMachine):
         self.written = 0
         self.open_tiers()
         self.fronts = [WatchedFront(self.front) for _ in range(2)]
-        self.caches = [self.make_cache(front) for front in self.fronts]
+        self.stores = [WatchedStore(self.store) for _ in range(2)]
+        self.caches = [self.make_cache(engine) for engine in range(2)]
 
     def open_tiers(self) -> None:
         raise NotImplementedError
@@ -68,8 +70,8 @@ class Machine(RuleBasedStateMachine):
     def lose_front(self) -> None:
         raise NotImplementedError
 
-    def make_cache(self, front: WatchedFront) -> TieredCache:
-        cache = TieredCache(front, self.store, **OPTIONS)
+    def make_cache(self, engine: int) -> TieredCache:
+        cache = TieredCache(self.fronts[engine], self.stores[engine], **OPTIONS)
         cache.view.shared.engine.on_change = lambda _: None  # space is reclaimed by a rule, not in the background
         return cache
 
@@ -219,17 +221,58 @@ class Machine(RuleBasedStateMachine):
         assert set(seen) <= {before, value}
         self.settle_on(name, (value,))
 
-    def settle_on(self, name: tuple[Path, str | bytes], possible: tuple[Any, ...]) -> None:
-        """Which of the changes made at once came last is for the store to say. From now on it is that one."""
+    @rule(engine=ENGINES, name=NAMES, deleting=st.booleans(), call=FAULTS, when=st.sampled_from(["before", "after"]))
+    def change_with_one_fault(
+        self, engine: int, name: tuple[Path, str | bytes], deleting: bool, call: str, when: When
+    ) -> None:
+        """One exchange fails, or was taken and its answer is lost."""
+        path, key = name
+        written, before = self.model.get(name), self.expected(path, key)
+        value = MISSING if deleting else self.new(path, key, None)
+        space, tier = self.space(engine, path), self.fronts[engine] if "_" in call else self.stores[engine]
+        tier.fail(call, when)
+
+        async def change() -> bool:
+            with suppress(StoreUnavailableError):
+                await (space.delete(key) if deleting else space.set(key, value))
+                return True
+            return False
+
+        (done,) = self.run(change)
+        tier.forget_plans()
+        self.settle_on(name, (value,) if done else (before, value), written)
+
+    @rule(engine=ENGINES, name=NAMES, when=st.sampled_from(["before", "after"]))
+    def set_by_a_caller_who_is_cancelled(self, engine: int, name: tuple[Path, str | bytes], when: When) -> None:
+        path, key = name
+        written, before, value = self.model.get(name), self.expected(path, key), self.new(path, key, None)
+
+        async def set_and_be_cancelled() -> None:
+            gate = self.stores[engine].stop("write", when)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self.space(engine, path).set, key, value)
+                await gate.reached()
+                tasks.cancel_scope.cancel()
+                gate.open()
+
+        self.run(set_and_be_cancelled)
+        self.settle_on(name, (before, value), written)
+
+    def settle_on(
+        self, name: tuple[Path, str | bytes], possible: tuple[Any, ...], before: Written | None = None
+    ) -> None:
+        """Which of the changes came last, or whether one came at all, is for the store to say. From now on it is so."""
         value = self.read(0, *name)
         assert value in possible
-        self.model.pop(name)
-        if value is not MISSING:
+        self.model.pop(name, None)
+        if before is not None and value == before.value:
+            self.model[name] = before
+        elif value is not MISSING:
             self.model[name] = Written(value, None)
 
     @rule(engine=ENGINES)
     def restart(self, engine: int) -> None:
-        self.caches[engine] = self.make_cache(self.fronts[engine])
+        self.caches[engine] = self.make_cache(engine)
 
     @rule()
     def lose_all_cells(self) -> None:

@@ -15,6 +15,7 @@ from ._batch import Batcher
 from ._cancel import to_the_end
 from ._cells import TOKEN_BYTES, value_cell
 from ._errors import StoreUnavailableError
+from ._fork import forget_after_fork
 from ._guard import GuardedFront, GuardedStore
 from ._keys import Key, Scope, front_key
 from ._look import Answer, Lifetimes, Look
@@ -63,12 +64,17 @@ class Engine:
         self._prefix: bytes | None = None
         #: Told how many keys changed. A clear counts as many.
         self.on_change: Callable[[int], None] = lambda _: None
-        self._opening: Future[bytes] | None = None
+        self.forget()
         self._remembered: dict[bytes, int] = {}
         items, in_flight = options.batch_items, options.batches_in_flight
         self._reads: Batcher[Key, Result] = Batcher(self._read_batch, items=items, in_flight=in_flight)
         self._writes: Batcher[Change, None] = Batcher(self._write_batch, items=items, in_flight=in_flight)
         self._deletes: Batcher[Key, None] = Batcher(self._delete_batch, items=items, in_flight=in_flight)
+        forget_after_fork(self)
+
+    def forget(self) -> None:
+        """After a fork, in the child: what was being opened is opened in the parent alone."""
+        self._opening: Future[bytes] | None = None
 
     async def open(self) -> bytes:
         """Makes the store ready on the first call; returns what begins this store's keys in the front.

@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iter
 from functools import partial
 from typing import Any, TypeVar
 
-from anyio import NoEventLoopError
 from anyio.lowlevel import current_token
 
 from . import _portal as portal
@@ -193,6 +192,6 @@ class SyncNamespace:
 def _runs_a_loop() -> bool:
     try:
         current_token()
-    except NoEventLoopError:
+    except RuntimeError:  # as its subclasses of anyio and of sniffio say, each in its releases
         return False
     return True
