@@ -25,7 +25,7 @@ STEPS = 40
 def checked_out(store: SqlStore) -> int:
     runner = store._runner
     if isinstance(runner, OnLoop):
-        pool: Any = runner._engines.get().sync_engine.pool
+        pool: Any = runner._opened.get().engine.sync_engine.pool
     else:
         assert isinstance(runner, InThreads)
         pool = runner._engine.pool

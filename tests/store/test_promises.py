@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import create_engine
 
-from tests.store.conftest import SHARED, A, B, Clock, Place, Statements, digest, entry
+from tests.store.conftest import SHARED, SQLITE, A, B, Clock, Place, Statements, digest, entry
 from tiered_cache._sql import SqlStore, _statements
 from tiered_cache._tiers import Entry, Row
 
@@ -96,6 +97,17 @@ async def test_a_read_in_several_statements_sees_one_moment(place: Place) -> Non
     assert found.watermarks == {}
     found = await store.read([e.digest for e in entries], [b""])
     assert found == ({}, {b"": 99999})
+
+
+@pytest.mark.parametrize("place", [kind for kind in SQLITE if kind != "memory"], indirect=True)
+async def test_reading_leaves_no_transaction_behind_that_would_stop_a_writer(place: Place) -> None:
+    store = await place.ready()
+    await store.write([entry(i) for i in range(3)])
+    await store.read([digest(i) for i in range(3000)], [])
+    engine = create_engine(place.url, connect_args={"timeout": 0})
+    with engine.begin() as conn:
+        conn.exec_driver_sql("DELETE FROM tiered_cache_entry")
+    engine.dispose()
 
 
 async def test_deleting_removes_rows_and_minds_no_absent_ones(store: SqlStore) -> None:

@@ -121,12 +121,12 @@ def _sqlite(url: URL, pool_size: int, timeout: float) -> Runner:
         url,
         isolation_level="AUTOCOMMIT",
         hide_parameters=True,
-        connect_args={"check_same_thread": False, "timeout": timeout * _DATABASES_SHARE},
+        connect_args={"check_same_thread": False},
         **({"poolclass": StaticPool} if memory else pool),
     )
 
     def prepare(connection: sqlite3.Connection, _: object) -> None:
-        _use_wal(connection, timeout)
+        _use_wal(connection, timeout * _DATABASES_SHARE)
         # With a write-ahead log this is safe whatever process crashes. Where the machine itself does, the very last
         # commits may be lost; the file stays sound.
         connection.execute("PRAGMA synchronous = NORMAL")
@@ -137,17 +137,19 @@ def _sqlite(url: URL, pool_size: int, timeout: float) -> Runner:
 
 
 def _use_wal(connection: sqlite3.Connection, timeout: float) -> None:
+    """Waits for those who use the file just now: here SQLite itself waits in some cases and in others it does not."""
     deadline = monotonic() + timeout
+    connection.execute("PRAGMA busy_timeout = 0")
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL").fetchone()
         except sqlite3.OperationalError as error:
-            # While another process makes the same change, SQLite does not wait, however long it was told to.
             if "locked" not in str(error) or monotonic() > deadline:
                 raise
             sleep(0.01)
         else:
-            return
+            break
+    connection.execute(f"PRAGMA busy_timeout = {ceil(timeout * 1000)}")
 
 
 def _postgres(url: URL, pool_size: int, timeout: float) -> Runner:

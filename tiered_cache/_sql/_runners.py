@@ -7,12 +7,13 @@ have leaked connections and have handed one caller what was meant for another.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import nullcontext
 from time import monotonic
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 from weakref import WeakSet, finalize
 
 import anyio
@@ -26,6 +27,8 @@ from tiered_cache._fork import forget_after_fork
 from tiered_cache._loops import PerLoop
 
 T = TypeVar("T")
+
+_GOODBYE_SECONDS: Final = 2.0
 
 
 class Attempt:
@@ -73,6 +76,11 @@ class Runner(Protocol):
     async def aclose(self) -> None: ...
 
 
+class _Opened(NamedTuple):
+    engine: AsyncEngine
+    busy: set[asyncio.Task[Any]]
+
+
 class OnLoop:
     """An asynchronous engine for every loop. All come from one, and have its dialect in common."""
 
@@ -83,15 +91,24 @@ class OnLoop:
         one_writer: bool,
         options: Mapping[str, str] | None = None,
     ) -> None:
-        self._engines = PerLoop(open, AsyncEngine.dispose)
+        self._opened = PerLoop(lambda: _Opened(open(), set()), _close)
         self._options = options or {}
         self._turn = _Turn(1) if one_writer else None
 
     async def run(self, work: Work[T], attempt: Attempt, *, changing: bool) -> T:
-        engine = self._engines.get()
+        engine, busy = self._opened.get()
         turn = self._turn.limiter if self._turn is not None and changing else nullcontext()
 
         async def execute() -> T:
+            task = asyncio.current_task()
+            assert task is not None
+            busy.add(task)
+            try:
+                return await use()
+            finally:
+                busy.discard(task)
+
+        async def use() -> T:
             if engine.dialect not in _introduced:
                 await _introduce(engine)
             pool = engine.pool
@@ -105,7 +122,20 @@ class OnLoop:
         return await _to_the_end(execute, attempt)
 
     async def aclose(self) -> None:
-        await self._engines.aclose()
+        await self._opened.aclose()
+
+
+async def _close(opened: _Opened) -> None:
+    """Closes connections one by one, each with an orderly goodbye; a server that does not answer gets none."""
+    given_up = [task for task in opened.busy if task.cancelling()]
+    if given_up:  # they are about to close what they used
+        await asyncio.wait(given_up, timeout=_GOODBYE_SECONDS)
+    seconds = _GOODBYE_SECONDS
+    while True:
+        try:
+            return await asyncio.wait_for(opened.engine.dispose(), seconds)
+        except TimeoutError:  # cut off, and out of the pool: on to the next
+            seconds = _GOODBYE_SECONDS / 20
 
 
 async def _introduce(engine: AsyncEngine) -> None:

@@ -128,6 +128,7 @@ class SqlStore:
             while removed < limit:
                 pending = await self._ask(lambda conn, after=after: self._statements.pending(conn, after))
                 if pending is None:
+                    self._rounds.clear()  # what is left here was ended by other processes
                     break
                 removed += await self._reclaim_cleared(pending, limit - removed)
                 after = pending.address
@@ -201,8 +202,8 @@ class SqlStore:
     async def _change(self, work: Callable[[Connection], T]) -> T:
         def change(conn: Connection, attempt: Attempt) -> T:
             attempt.begin()
-            self._dialect.begin_change(conn)
             try:
+                self._dialect.begin_change(conn)
                 result = work(conn)
                 attempt.check()
                 self._dialect.commit_change(conn)
