@@ -39,6 +39,7 @@ BAD = {
     "mysql://u:hunter2@h/d": "mysql is not supported",
     "oracle+oracledb://u:hunter2@h/d": "oracle is not supported",
     "redis://:hunter2@h/0": "redis is not supported",
+    "sqlite://file.db": "names no host",
     "postgresql+nodriver://u:hunter2@h/d": r"knows no postgresql\+nodriver",
     "postgresql+pg8000://u:hunter2@h/d": "pg8000 is not installed",
     "postgresql://u:hunter2@h:not-a-port/d": "no database URL",

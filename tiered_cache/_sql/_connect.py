@@ -115,6 +115,8 @@ def _twin(engine: Engine) -> Engine:
 
 
 def _sqlite(url: URL, pool_size: int, timeout: float) -> Runner:
+    if url.host:  # two slashes, and then the file
+        raise ConfigurationError(f"a SQLite URL names no host; {_CURE}")
     memory = _is_memory(url)
     pool: dict[str, Any] = {"pool_size": pool_size, "max_overflow": 0, "pool_timeout": timeout}
     engine = create_engine(
