@@ -90,6 +90,21 @@ def test_version_and_ddl(capsys: pytest.CaptureFixture[str]) -> None:
     assert not Path("nowhere.db").exists()
 
 
+def test_the_ddl_is_that_of_the_tables_that_the_service_uses(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = "postgresql+asyncpg://localhost/x"
+    assert main(["ddl", "--store", url, "--table-prefix", "llm_", "--schema", "caches"]) == 0
+    given = capsys.readouterr().out
+    assert "caches.llm_entry" in given
+    assert "tiered_cache_" not in given
+    monkeypatch.setenv("TIERED_CACHE_STORE", url)
+    monkeypatch.setenv("TIERED_CACHE_TABLE_PREFIX", "llm_")
+    monkeypatch.setenv("TIERED_CACHE_SCHEMA", "caches")
+    assert main(["ddl"]) == 0
+    assert capsys.readouterr().out == given
+
+
 def test_durations_and_quantiles_read_as_people_expect() -> None:
     assert [duration(x) for x in (0.0123, 5.04, 61.0, 245.4)] == ["12 ms", "5.0 s", "61.0 s", "4 min 5 s"]
     assert [quantile([3.0, 1.0, 2.0], share) for share in (0.5, 0.99)] == [2.0, 3.0]

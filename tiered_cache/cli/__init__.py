@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from tiered_cache._cache import TieredCache
 from tiered_cache._errors import TieredCacheError
+from tiered_cache._options import options_from_env
 
 from ._refusal import Refusal
 
@@ -60,7 +62,16 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(run=_run_demo)
 
     ddl = commands.add_parser("ddl", help="print the statements that create the tables")
-    ddl.add_argument("--store", required=True, metavar="URL", help="decides the dialect; nothing is connected to")
+    store = os.environ.get("TIERED_CACHE_STORE")
+    ddl.add_argument(
+        "--store",
+        default=store,
+        required=not store,
+        metavar="URL",
+        help="decides the dialect; nothing is connected to (TIERED_CACHE_STORE)",
+    )
+    ddl.add_argument("--table-prefix", metavar="TEXT", help="begins every name (TIERED_CACHE_TABLE_PREFIX)")
+    ddl.add_argument("--schema", metavar="NAME", help="the schema that holds the tables (TIERED_CACHE_SCHEMA)")
     ddl.set_defaults(run=_run_ddl)
     return parser
 
@@ -88,5 +99,9 @@ def _run_demo(arguments: argparse.Namespace) -> None:
 
 
 def _run_ddl(arguments: argparse.Namespace) -> None:
-    cache = TieredCache("memory://", arguments.store)
-    print(cache.ddl())
+    options = options_from_env(os.environ)
+    if arguments.table_prefix is not None:
+        options["table_prefix"] = arguments.table_prefix
+    if arguments.schema is not None:
+        options["schema"] = arguments.schema
+    print(TieredCache("memory://", arguments.store, **options).ddl())
