@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from tiered_cache import MISSING, Entry, Front, PlainCodec, Step, Store
 from tiered_cache._cells import read_value, seal, unseal, value_cell
 from tiered_cache._keys import Scope, front_key
 from tiered_cache._rule import MARK_WRITE, SETTLE_WRITE
+
+_MARK_TTL: Final = 60_000  # longer than any test is held up
 
 
 class NaiveCache:
@@ -75,11 +77,13 @@ class NaiveCache:
     async def _put(self, digest: bytes, version: int, envelope: bytes) -> None:
         """A plain SET, in terms of the rule."""
         key, token = front_key(self._prefix, digest), b"naive" + bytes(11)
-        await self._front.apply([Step(MARK_WRITE, key)], token, 1000)
-        await self._front.apply([Step(SETTLE_WRITE, key, value_cell(digest, version, envelope), 60_000)], token, 1000)
+        await self._front.apply([Step(MARK_WRITE, key)], token, _MARK_TTL)
+        await self._front.apply(
+            [Step(SETTLE_WRITE, key, value_cell(digest, version, envelope), 60_000)], token, _MARK_TTL
+        )
 
     async def _empty(self, digest: bytes) -> None:
-        await self._front.apply([Step(SETTLE_WRITE, front_key(self._prefix, digest))], bytes(16), 1000)
+        await self._front.apply([Step(SETTLE_WRITE, front_key(self._prefix, digest))], bytes(16), _MARK_TTL)
 
     def _open(self, digest: bytes, envelope: bytes) -> Any:
         payload = unseal(digest, self._codec.id, envelope)

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiered_cache import PlainCodec, RawCodec, UnsupportedValueError
+from tiered_cache import ConfigurationError, PlainCodec, RawCodec, TieredCache, UnsupportedValueError
 
 PLAIN = PlainCodec()
 
@@ -239,3 +239,29 @@ def test_the_raw_codec_carries_bytes_and_nothing_else() -> None:
 
 def test_codec_ids_are_part_of_the_format() -> None:
     assert (PlainCodec().id, RawCodec().id) == (1, 4)
+
+
+class Numbered:
+    """A codec that is right but for its number."""
+
+    def __init__(self, number: Any) -> None:
+        self.id = number
+
+    def encode(self, value: Any) -> bytes:
+        return b""
+
+    def decode(self, payload: bytes) -> Any:
+        return None
+
+
+@pytest.mark.parametrize("number", [0, 256, -1, True, "1", None], ids=repr)
+def test_a_codec_whose_id_fits_no_byte_is_refused_at_the_door(number: Any) -> None:
+    with pytest.raises(ConfigurationError, match="id of a codec"):
+        TieredCache(codec=Numbered(number))
+    with pytest.raises(ConfigurationError, match="id of a codec"):
+        TieredCache().namespace("n", codec=Numbered(number))
+
+
+def test_what_is_no_codec_is_refused_at_the_door() -> None:
+    with pytest.raises(ConfigurationError, match="encode and decode"):
+        TieredCache(codec=object())  # pyright: ignore[reportArgumentType]

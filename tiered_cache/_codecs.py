@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from typing import Any, Final, Protocol, cast
 
-from ._errors import UnsupportedValueError
+from ._errors import ConfigurationError, UnsupportedValueError
 from ._keys import encode_text
 
 
@@ -28,6 +28,16 @@ class Codec(Protocol):
     def decode(self, payload: bytes) -> Any:
         """A new object. Whatever this raises for bytes it cannot read is counted, and is a miss."""
         ...
+
+
+def checked(codec: Codec) -> Codec:
+    """Raises ConfigurationError for what is no codec, before anything is written with it."""
+    if not all(callable(getattr(codec, verb, None)) for verb in ("encode", "decode")):
+        raise ConfigurationError(f"a codec has the methods encode and decode; a {type(codec).__name__} has not")
+    number: Any = getattr(codec, "id", None)
+    if type(number) is not int or not 1 <= number <= 255:
+        raise ConfigurationError(f"the id of a codec is a number from 1 to 255, not {number!r}")
+    return codec
 
 
 _ESCAPE: Final = "\0"
