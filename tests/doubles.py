@@ -20,6 +20,7 @@ import anyio
 from tiered_cache import Entry, Found, Front, Row, Step, Store
 from tiered_cache._errors import FrontUnavailableError, StoreUnavailableError
 from tiered_cache._keys import LEVEL_BYTES
+from tiered_cache._tiers import Emptying
 
 T = TypeVar("T")
 
@@ -190,11 +191,11 @@ class WatchedStore(_Watched):
     async def names(self, address: bytes, prefix: bytes, after: bytes, limit: int) -> Sequence[tuple[bytes, bytes]]:
         return await self._watch("names", 0, lambda: self.inner.names(address, prefix, after, limit))
 
-    async def reclaim(self, limit: int) -> int:
-        return await self._watch("reclaim", 0, lambda: self.inner.reclaim(limit))
+    async def reclaim(self, limit: int, empty: Emptying) -> int:
+        return await self._watch("reclaim", 0, lambda: self.inner.reclaim(limit, empty))
 
-    async def erase(self, address: bytes, limit: int) -> Sequence[bytes]:
-        return await self._watch("erase", 0, lambda: self.inner.erase(address, limit))
+    async def erase(self, address: bytes, limit: int, empty: Emptying) -> int:
+        return await self._watch("erase", 0, lambda: self.inner.erase(address, limit, empty))
 
     async def aclose(self) -> None:
         await self.inner.aclose()
@@ -255,12 +256,14 @@ class DictStore:
         ]
         return found[:limit]
 
-    async def reclaim(self, limit: int) -> int:
-        return len(self._remove(limit, lambda kept: self._expired(kept) or self._cleared(kept)))
+    async def reclaim(self, limit: int, empty: Emptying) -> int:
+        return await self._remove(limit, empty, lambda kept: self._expired(kept) or self._cleared(kept))
 
-    async def erase(self, address: bytes, limit: int) -> Sequence[bytes]:
+    async def erase(self, address: bytes, limit: int, empty: Emptying) -> int:
         floor = self.watermarks.get(address, 0)
-        return self._remove(limit, lambda kept: kept.entry.address.startswith(address) and kept.version < floor)
+        return await self._remove(
+            limit, empty, lambda kept: kept.entry.address.startswith(address) and kept.version < floor
+        )
 
     async def aclose(self) -> None:
         """Keeps everything: it may be used again."""
@@ -277,8 +280,11 @@ class DictStore:
         above = (address[:end] for end in range(0, len(address) + 1, LEVEL_BYTES))
         return any(kept.version < self.watermarks.get(a, 0) for a in above)
 
-    def _remove(self, limit: int, unwanted: Callable[[_Kept], bool]) -> list[bytes]:
+    async def _remove(self, limit: int, empty: Emptying, unwanted: Callable[[_Kept], bool]) -> int:
         digests = [digest for digest, kept in self.rows.items() if unwanted(kept)][:limit]
-        for digest in digests:
+        if digests:
+            await empty(digests)
+        gone = [digest for digest in digests if digest in self.rows and unwanted(self.rows[digest])]
+        for digest in gone:
             del self.rows[digest]
-        return digests
+        return len(gone)

@@ -14,7 +14,7 @@ from anyio.abc import TaskGroup
 
 from tests.doubles import PATIENCE_SECONDS, Gate
 from tiered_cache import StoreUnavailableError
-from tiered_cache._batch import Batcher
+from tiered_cache._batch import Batcher, Limits
 
 pytestmark = pytest.mark.every_backend
 
@@ -52,7 +52,7 @@ def exchange() -> Exchange:
 
 
 def batcher(exchange: Exchange, items: int = 100, in_flight: int = 4) -> Batcher[int, int]:
-    return Batcher(exchange, items=items, in_flight=in_flight)
+    return Batcher(exchange, Limits(items, 1000, in_flight))
 
 
 class Callers:

@@ -232,8 +232,8 @@ class TestSharing:
 
 
 @pytest.mark.every_backend
-async def test_erasing_waits_for_no_background_that_would_leave_cells_behind() -> None:
-    """The background would remove rows without knowing of their cells."""
+async def test_erasing_does_its_work_itself() -> None:
+    """The background would take part in it, and the number of rows be wrong."""
     front, store = MemoryFront(), WatchedStore(DictStore())
     shared = cache(front, store)
     space = shared.namespace("n")

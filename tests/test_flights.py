@@ -11,7 +11,7 @@ import anyio.to_thread
 import pytest
 
 from tests.doubles import PATIENCE_SECONDS, Computation, DictStore, Gate, WatchedFront, WatchedStore, When
-from tiered_cache import ConfigurationError, MemoryFront, StoreUnavailableError, TieredCache, UnsupportedValueError
+from tiered_cache import MISSING, ConfigurationError, MemoryFront, RawCodec, TieredCache, UnsupportedValueError
 from tiered_cache._flights import _counter
 
 pytestmark = pytest.mark.every_backend
@@ -179,16 +179,22 @@ async def test_a_store_that_fails_after_the_computation_costs_nobody_the_result(
     assert await gather_round(compute, *[lambda: cache.get_or_compute("k", compute)] * 3) == [[when]] * 3
     assert compute.runs == 1
     assert cache.stats().store_errors == 1
+
+
+async def test_while_the_store_is_away_one_computes_for_all_who_ask_at_once(
+    cache: TieredCache, store: WatchedStore
+) -> None:
     store.down = True
-    with pytest.raises(StoreUnavailableError):  # who knows whether it was computed already
-        await cache.get_or_compute("another", Computation())
+    compute = Computation("paid for")
+    assert await gather_round(compute, *[lambda: cache.get_or_compute("k", compute)] * 3) == ["paid for"] * 3
+    assert (compute.runs, cache.stats().joined) == (1, 2)
 
 
 async def test_keys_that_are_missing_at_once_never_hold_one_another_up(cache: TieredCache, store: WatchedStore) -> None:
     """While they look into the tiers, a flight ends that is counted together with theirs."""
     await cache.setup()
-    digest = cache.view.scope.key("k").digest
-    same = _counter(digest)
+    key = cache.view.scope.key("k")
+    same = _counter(key.digest)
     digests = ((name, cache.view.scope.key(name).digest) for name in map(str, count()))
     names = list(islice((name for name, each in digests if _counter(each) == same), 10))
     looked = store.stop("read", "after")
@@ -204,7 +210,7 @@ async def test_keys_that_are_missing_at_once_never_hold_one_another_up(cache: Ti
                 tasks.start_soon(ask, name)
             await looked.reached()
             flights = cache.view.shared.flights
-            flights.end(digest, flights.join(digest)[0])
+            flights.end(flights.join(key)[0])
             looked.open()
     assert sorted(results) == sorted(names)
     assert {compute.runs for compute in computes.values()} == {1}
@@ -240,3 +246,175 @@ async def test_a_flight_that_ends_between_looking_and_joining_is_not_repeated(
         looked.open()
     assert results == ["early"]
     assert late.runs == 0
+
+
+async def test_a_waiter_whose_codec_cannot_read_the_result_computes_its_own(cache: TieredCache) -> None:
+    raw = cache.namespace(codec=RawCodec())
+    plain = Computation("text", gate := Gate())
+    results: list[Any] = []
+
+    async def ask() -> None:
+        results.append(await raw.get_or_compute("k", Computation(b"bytes")))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(cache.get_or_compute, "k", plain)
+        await gate.reached()
+        tasks.start_soon(ask)
+        await anyio.wait_all_tasks_blocked()
+        gate.open()
+    assert results == [b"bytes"]
+
+
+async def test_one_error_raised_to_many_does_not_collect_their_tracebacks(cache: TieredCache) -> None:
+    compute = Computation(LookupError("the model is away"))
+    results = await gather_round(compute, *[lambda: cache.get_or_compute("k", compute)] * 50)
+    frames, traceback = 0, results[0].__traceback__
+    while traceback is not None:
+        frames, traceback = frames + 1, traceback.tb_next
+    assert frames < 20
+
+
+class TestNobodyWaitsForHimself:
+    async def test_two_computations_that_need_one_another_both_end(self, cache: TieredCache) -> None:
+        """Each asks for the other's key while the other is computing."""
+        both = [anyio.Event(), anyio.Event()]
+
+        def needing(mine: int, other: str) -> Callable[[], Awaitable[str]]:
+            async def compute() -> str:
+                both[mine].set()
+                await both[1 - mine].wait()
+                return f"{'ab'[mine]}({await cache.get_or_compute(other, Computation(other))})"
+
+            return compute
+
+        with anyio.fail_after(PATIENCE_SECONDS):
+            results = await gather(
+                lambda: cache.get_or_compute("a", needing(0, "b")), lambda: cache.get_or_compute("b", needing(1, "a"))
+            )
+        # Who asks last sees that the other waits for him already, and computes for himself.
+        assert sorted(results) in (["a(b(a))", "b(a)"], ["a(b)", "b(a(b))"])
+
+    async def test_nor_do_they_wait_in_a_ring(self, cache: TieredCache) -> None:
+        names = ["a", "b", "c", "d"]
+        begun = {name: anyio.Event() for name in names}
+
+        def needing(name: str, other: str) -> Callable[[], Awaitable[str]]:
+            async def compute() -> str:
+                begun[name].set()
+                for event in begun.values():
+                    await event.wait()
+                async with anyio.create_task_group() as tasks:  # a task of the computation is part of it
+                    tasks.start_soon(cache.get_or_compute, other, Computation(other))
+                return name
+
+            return compute
+
+        with anyio.fail_after(PATIENCE_SECONDS):
+            pairs = zip(names, [*names[1:], names[0]], strict=True)
+            asking = [lambda n=n, o=o: cache.get_or_compute(n, needing(n, o)) for n, o in pairs]
+            assert await gather(*asking) == names
+
+    async def test_what_several_computations_need_is_still_computed_once(self, cache: TieredCache) -> None:
+        shared = Computation("shared")
+
+        def outer() -> Awaitable[str]:
+            return cache.get_or_compute("shared", shared)
+
+        asking = [lambda i=i: cache.get_or_compute(f"outer {i}", outer) for i in range(10)]
+        assert await gather_round(shared, *asking) == ["shared"] * 10
+        assert shared.runs == 1
+
+
+Verb = Callable[[TieredCache], Awaitable[object]]
+
+CHANGES: dict[str, Verb] = {
+    "set": lambda cache: cache.namespace("a", "b").set("k", "newer"),
+    "delete": lambda cache: cache.namespace("a", "b").delete("k"),
+    "clear": lambda cache: cache.namespace("a", "b").clear(),
+    "clear above": lambda cache: cache.clear(),
+    "erase": lambda cache: cache.namespace("a").erase(),
+}
+
+
+async def naive_get_or_compute(cache: TieredCache, compute: Computation) -> Any:
+    """As everybody writes it first."""
+    space = cache.namespace("a", "b")
+    value = await space.get("k", MISSING)
+    if value is MISSING:
+        value = await compute()
+        await space.set("k", value)
+    return value
+
+
+@pytest.mark.parametrize("change", CHANGES)
+class TestOvertaken:
+    """The key changes while its value is being computed, from older knowledge."""
+
+    async def computed_round(self, cache: TieredCache, change: str, *, naive: bool) -> Any:
+        """What the cache holds in the end."""
+        space = cache.namespace("a", "b")
+        compute = Computation("older", gate := Gate())
+
+        async def ask() -> None:
+            computing = naive_get_or_compute(cache, compute) if naive else space.get_or_compute("k", compute)
+            assert await computing == "older"
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ask)
+            await gate.reached()
+            await CHANGES[change](cache)
+            gate.open()
+        return await space.get("k", "nothing")
+
+    async def test_the_result_is_returned_and_not_stored(self, cache: TieredCache, change: str) -> None:
+        kept = "newer" if change == "set" else "nothing"
+        assert await self.computed_round(cache, change, naive=False) == kept
+
+    async def test_the_naive_way_fails_there(self, cache: TieredCache, change: str) -> None:
+        assert await self.computed_round(cache, change, naive=True) == "older"
+
+    async def test_who_asks_after_the_change_is_not_given_the_older_result(
+        self, cache: TieredCache, change: str
+    ) -> None:
+        space = cache.namespace("a", "b")
+        compute = Computation("older", gate := Gate())
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(space.get_or_compute, "k", compute)
+            await gate.reached()
+            await CHANGES[change](cache)
+            again = Computation("again")
+            with anyio.fail_after(PATIENCE_SECONDS):
+                assert await space.get_or_compute("k", again) == ("newer" if change == "set" else "again")
+            gate.open()
+        assert await space.get("k") == ("newer" if change == "set" else "again")
+
+    async def test_nor_is_what_was_looked_up_before_the_change_stored_after_it(
+        self, cache: TieredCache, store: WatchedStore, change: str
+    ) -> None:
+        """The one who will compute has looked and found nothing; then the change comes and goes."""
+        await cache.setup()
+        looked = store.stop("read", "after")
+        space = cache.namespace("a", "b")
+        results: list[Any] = []
+
+        async def ask() -> None:
+            results.append(await space.get_or_compute("k", Computation("computed")))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ask)
+            await looked.reached()
+            await CHANGES[change](cache)
+            looked.open()
+        assert results == ["newer" if change == "set" else "computed"]
+
+    async def test_another_key_is_not_concerned(self, cache: TieredCache, change: str) -> None:
+        compute = Computation("mine", gate := Gate())
+        other = cache.namespace("c")
+        if change == "clear above":
+            other = TieredCache(MemoryFront(), DictStore(identity="other")).namespace("c")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(other.get_or_compute, "k", compute)
+            await gate.reached()
+            await CHANGES[change](cache)
+            gate.open()
+        assert await other.get("k") == "mine"

@@ -118,7 +118,7 @@ def test_an_interrupted_synchronous_caller_leaves_no_flight_that_nobody_leads(st
     leader = threading.Thread(target=lead)
     leader.start()
     assert inside.wait(PATIENCE_SECONDS)
-    (flight,) = cache.view.shared.flights._flights.values()
+    ((flight,),) = cache.view.shared.flights._flights.values()
     main = threading.main_thread().ident
     assert main is not None
 

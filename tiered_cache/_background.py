@@ -55,7 +55,10 @@ class Reclaimer:
         if self._running or not idle or self._changes < CHANGES_OF_A_CLEAR or monotonic() - self._last < self._interval:
             return
         self._changes, self._last = 0, monotonic()
-        self._pass = portal.submit(self.sweep)
+        try:
+            self._pass = portal.submit(self.sweep)
+        except RuntimeError:  # no thread can be started just now; what was changed is changed all the same
+            return
 
     async def stop(self) -> None:
         """Ends a pass in the portal's thread after its current batch: what it uses is about to be closed."""

@@ -17,14 +17,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from . import _portal as portal
 from ._background import Reclaimer
-from ._codecs import Codec, PlainCodec
+from ._codecs import Codec, PlainCodec, checked
 from ._engine import Engine
 from ._errors import ConfigurationError
 from ._flights import Flights
 from ._keys import scope_of
 from ._memory import MemoryFront
 from ._namespace import Namespace
-from ._options import Options, OptionsDict, options_from_env
+from ._options import LOCAL_FRONT_TTL, SHARED_FRONT_TTL, Options, OptionsDict, options_from_env
 from ._redis import RedisFront
 from ._sql import SqlStore
 from ._stats import Recorder, Stats
@@ -33,9 +33,6 @@ from ._view import Settings, Shared, View
 
 EMBEDDED_FRONT = "memory://"
 EMBEDDED_STORE = "sqlite:///tiered_cache.db"
-
-LOCAL_FRONT_TTL = 5.0
-SHARED_FRONT_TTL = 3600.0
 
 _process_front: MemoryFront | None = None
 _lock = threading.Lock()
@@ -79,7 +76,9 @@ class TieredCache(Namespace):
         engine.on_change = self._reclaimer.note
         self._stack: AsyncExitStack | None = None
         shared = Shared(engine, Flights(), recorder, self.options.serve_miss)
-        super().__init__(View(shared, scope_of(()), Settings(self.options.ttl, codec or PlainCodec())))
+        super().__init__(
+            View(shared, scope_of(()), Settings(self.options.ttl, PlainCodec() if codec is None else checked(codec)))
+        )
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ, *, codec: Codec | None = None) -> Self:
@@ -108,7 +107,8 @@ class TieredCache(Namespace):
     async def reclaim(self) -> int:
         """Removes one batch of expired and cleared rows (the option `reclaim_rows`) and returns how many.
 
-        The background does this by itself; call it until it returns 0 to have the space back at once.
+        The background does this by itself; call it until it returns 0 to have the space back at once. Raises
+        FrontUnavailableError where cleared rows have to stay because their cells could not be emptied.
         """
         return await self.view.shared.engine.reclaim()
 

@@ -7,18 +7,19 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
+from time import monotonic
 from typing import NamedTuple
 
 from . import _portal as portal
 from ._batch import Answer as Reply
-from ._batch import Batcher
+from ._batch import Batcher, Limits
 from ._cancel import to_the_end
 from ._cells import TOKEN_BYTES, value_cell
-from ._errors import StoreUnavailableError
+from ._errors import FrontUnavailableError, StoreUnavailableError
 from ._fork import forget_after_fork
 from ._guard import GuardedFront, GuardedStore
 from ._keys import Key, Scope, front_key
-from ._look import Answer, Lifetimes, Look
+from ._look import Answer, Fetch, Lifetimes, Look, Missing
 from ._options import Options
 from ._rule import MARK_WRITE, SETTLE_READ, SETTLE_WRITE, Step
 from ._stats import Recorder
@@ -26,6 +27,10 @@ from ._tiers import Entry, Front, Store
 
 _REMEMBERED_WATERMARKS = 65_536
 _NAMES_PER_PAGE = 500
+
+# What an entry is taken to weigh before the first has been seen.
+_TYPICAL_BYTES = 2048
+
 
 #: What a clear weighs when it is judged whether there is space to reclaim.
 CHANGES_OF_A_CLEAR = 1000
@@ -57,7 +62,7 @@ class Engine:
 
     def __init__(self, front: Front, store: Store, options: Options, recorder: Recorder) -> None:
         self._front = GuardedFront(front, options, recorder)
-        self._store = GuardedStore(store, recorder)
+        self._store = GuardedStore(store, options, recorder)
         self._options = options
         self._recorder = recorder
         self._lifetimes = Lifetimes(options)
@@ -66,15 +71,18 @@ class Engine:
         self.on_change: Callable[[int], None] = lambda _: None
         self.forget()
         self._remembered: dict[bytes, int] = {}
-        items, in_flight = options.batch_items, options.batches_in_flight
-        self._reads: Batcher[Key, Result] = Batcher(self._read_batch, items=items, in_flight=in_flight)
-        self._writes: Batcher[Change, None] = Batcher(self._write_batch, items=items, in_flight=in_flight)
-        self._deletes: Batcher[Key, None] = Batcher(self._delete_batch, items=items, in_flight=in_flight)
+        self._typical = _TYPICAL_BYTES
+        limits = Limits(options.batch_items, options.batch_bytes, options.batches_in_flight)
+        self._looks: Batcher[Key, Result | Missing] = Batcher(self._look, limits, lambda _: self._typical)
+        self._fetches: Batcher[Missing, Result] = Batcher(self._fetch, limits, lambda _: self._typical)
+        self._writes: Batcher[Change, None] = Batcher(self._write, limits, lambda change: len(change.envelope))
+        self._deletes: Batcher[Key, None] = Batcher(self._delete, limits)
         forget_after_fork(self)
 
     def forget(self) -> None:
         """After a fork, in the child: what was being opened is opened in the parent alone."""
         self._opening: Future[bytes] | None = None
+        self._refusal: tuple[float, StoreUnavailableError] | None = None  # and until when it stands
 
     async def open(self) -> bytes:
         """Makes the store ready on the first call; returns what begins this store's keys in the front.
@@ -82,7 +90,13 @@ class Engine:
         The store's own identity is part of it, so two stores never share a cell, whatever they and the front are named.
         """
         if self._prefix is None:
-            identity = await self._store.setup(create=self._options.setup != "never")
+            began = monotonic()
+            try:
+                identity = await self._store.setup(create=self._options.setup != "never")
+            except StoreUnavailableError as error:
+                # As long as this took, readers are spared another attempt: all of them would be held up all the time.
+                self._refusal = (2 * monotonic() - began, error)
+                raise
             self._prefix = f"{self._options.prefix}:{identity}:".encode()
         return self._prefix
 
@@ -92,7 +106,20 @@ class Engine:
 
     async def read(self, keys: Sequence[Key]) -> Sequence[Result]:
         """One result a key: what was found, None for a miss, or the error where only the store could have told."""
-        return await self._reads.ask(keys)
+        most = max(1, min(self._options.batch_items, self._options.batch_bytes // self._typical))
+        if len(keys) <= most:
+            return await self._read(keys)
+        results: list[Result] = []
+        for start in range(0, len(keys), most):
+            results += await self._read(keys[start : start + most])
+        return results
+
+    async def _read(self, keys: Sequence[Key]) -> Sequence[Result]:
+        """Whom the front answers is not kept waiting by others of his batch: only who needs the store goes on to it."""
+        found = await self._looks.ask(keys)
+        missing = [each for each in found if isinstance(each, Missing)]
+        fetched = iter(await self._fetches.ask(missing) if missing else ())
+        return [next(fetched) if isinstance(each, Missing) else each for each in found]
 
     async def write(self, changes: Sequence[Change]) -> None:
         """Returns once all are committed. Raises StoreUnavailableError where they are not, or may not be."""
@@ -108,23 +135,25 @@ class Engine:
 
     async def _clear(self, scope: Scope) -> None:
         digest = scope.watermarks[-1]
+        prefix = await self.open()
 
         async def commit() -> Iterable[Cell]:
             version = await self._store.clear(scope.address)
             self._remember({scope.address: version})
             return [Cell(value_cell(digest, version, b""), self._lifetimes.watermark)]
 
-        await to_the_end(partial(self._change, [digest], commit, partial(self._recorder.add, "clears")))
+        await to_the_end(partial(self._change, prefix, [digest], commit, partial(self._recorder.add, "clears")))
 
     async def erase(self, scope: Scope) -> int:
-        """Clears, and returns when the rows, and the cells of those rows, are gone; how many there were."""
-        prefix = await self.open()
-        await self._clear(scope)  # not telling the background, which would remove rows and know nothing of their cells
+        """Clears, and returns when the rows, and the cells of those rows, are gone; how many there were.
+
+        Raises FrontUnavailableError where the front does not answer: then rows may be left, unreadable, whose cells
+        are to be emptied first, and another call goes on with them.
+        """
+        await self._clear(scope)  # not telling the background, which would take part in the work
         erased = 0
-        while digests := await self._store.erase(scope.address, self._options.reclaim_rows):
-            erased += len(digests)
-            # A writer's settle without its mark empties the cell, unless it is of a writer in between.
-            await self._front.apply([Step(SETTLE_WRITE, front_key(prefix, digest)) for digest in digests], _token())
+        while removed := await self._store.erase(scope.address, self._options.reclaim_rows, self._empty):
+            erased += removed
         return erased
 
     async def names(self, scope: Scope, prefix: bytes, after: bytes) -> Sequence[tuple[bytes, bytes]]:
@@ -133,47 +162,80 @@ class Engine:
         return await self._store.names(scope.address, prefix, after, _NAMES_PER_PAGE)
 
     async def reclaim(self) -> int:
-        """Removes one small batch of expired and cleared rows; how many."""
+        """Removes one small batch of expired and cleared rows; how many.
+
+        Raises FrontUnavailableError where nothing is left but cleared rows, and the front does not answer.
+        """
         await self.open()
-        removed = await self._store.reclaim(self._options.reclaim_rows)
+        removed = await self._store.reclaim(self._options.reclaim_rows, self._empty)
         self._recorder.add("reclaimed", removed)
         return removed
 
-    async def _read_batch(self, keys: Sequence[Key], reply: Reply[Result]) -> None:
-        if self._prefix is None and self._options.setup == "background":
+    async def _empty(self, digests: Sequence[bytes]) -> None:
+        """Empties the cells of rows that are about to be removed. After that, nobody knows where to look for them."""
+        prefix = await self.open()
+        # A writer's settle without its mark empties the cell, unless it is of a writer in between.
+        steps = [Step(SETTLE_WRITE, front_key(prefix, digest)) for digest in digests]
+        if await self._front.apply(steps, _token()) is None:
+            raise FrontUnavailableError(
+                "the front does not answer, so what it holds of cleared namespaces stays, unreadable, until it does: "
+                "try again later"
+            )
+
+    async def _look(self, keys: Sequence[Key], reply: Reply[Result | Missing]) -> None:
+        prefix = self._prefix
+        if prefix is None and self._options.setup == "background":
             self._open_soon()
             self._recorder.add("misses", len(keys))
             reply([None] * len(keys))
             return
-        try:
-            prefix = await self.open()
-        except StoreUnavailableError as error:
-            reply([error] * len(keys))
-            return
-        look = Look(keys, prefix, self._lifetimes)
+        if prefix is None:
+            try:
+                if self._refusal is not None and monotonic() < self._refusal[0]:
+                    raise self._refusal[1].with_traceback(None)
+                prefix = await self.open()
+            except StoreUnavailableError as error:
+                reply([error] * len(keys))
+                return
+        look = Look(keys, prefix)
         cells = await self._front.get(look.front_keys)
         look.see(cells)
+        if cells is not None:
+            self._weigh([len(cell) for cell in cells[: len(keys)] if cell])
+        self._remember(look.watermarks)
+        self._recorder.add("hits_front", sum(key.digest in look.answers for key in keys))
+        self._recorder.add("corrupt", look.corrupt)
+        reply([look.answers.get(key.digest) or look.missing[key.digest] for key in keys])
+
+    async def _fetch(self, missing: Sequence[Missing], reply: Reply[Result]) -> None:
+        fetch = Fetch(missing, await self.open(), self._lifetimes)
         unavailable: StoreUnavailableError | None = None
         token = _token()
-        while look.open and unavailable is None:
-            # A front that did not answer a moment ago is not asked to take a mark.
-            marks = look.marks() if cells is not None else []
+        while fetch.open and unavailable is None:
+            marks = fetch.marks()
             try:
                 marked = await self._mark(marks, token)
-                look.learn(await self._store.read(*look.questions), marked)
+                found = await self._store.read(*fetch.questions)
+                fetch.learn(found, marked)
+                self._weigh([len(row.envelope) for row in found.rows.values()])
             except StoreUnavailableError as error:
                 unavailable = error
-                look.trust(self._remembered)
+                fetch.trust(self._remembered)
             except BaseException:  # cancelled, above all: a mark left behind would keep others from promoting
-                await self._settle([*look.settles, *(Step(SETTLE_READ, mark.key) for mark in marks)], token)
+                await self._settle([*fetch.settles, *(Step(SETTLE_READ, mark.key) for mark in marks)], token)
                 raise
             if unavailable is not None:
-                look.settles += [Step(SETTLE_READ, mark.key) for mark in marks]
-        self._remember(look.watermarks)
-        self._count(look, keys)
-        reply([look.answers.get(key.digest, unavailable) for key in keys])
-        promoted = await self._settle(look.settles, token)
-        self._recorder.add("promotions", len(promoted & look.promoting))
+                fetch.settles += [Step(SETTLE_READ, mark.key) for mark in marks]
+        self._remember(fetch.watermarks)
+        answers = [fetch.answers.get(each.key.digest) for each in missing]
+        tiers = Counter(answer.from_front for answer in answers if answer is not None)
+        self._recorder.add("hits_front", tiers[True])
+        self._recorder.add("hits_store", tiers[False])
+        self._recorder.add("misses", len(missing) - tiers.total())
+        self._recorder.add("corrupt", fetch.corrupt)
+        reply([answer or unavailable for answer in answers])
+        promoted = await self._settle(fetch.settles, token)
+        self._recorder.add("promotions", len(promoted & fetch.promoting))
 
     async def _mark(self, steps: list[Step], token: bytes) -> set[bytes]:
         """The front keys on which the marks now stand."""
@@ -184,12 +246,14 @@ class Engine:
         done = await to_the_end(partial(self._front.apply, steps, token)) if steps else None
         return _keys_done(steps, done)
 
-    async def _write_batch(self, changes: Sequence[Change], reply: Reply[None]) -> None:
+    async def _write(self, changes: Sequence[Change], reply: Reply[None]) -> None:
         last = {change.key.digest: change for change in changes}
         entries = [
             Entry(digest, key.scope.address, envelope, ttl, key.name if listed else None)
             for digest, (key, envelope, ttl, listed) in last.items()
         ]
+
+        prefix = await self.open()
 
         async def commit() -> Iterable[Cell]:
             versions = await self._store.write(entries)
@@ -202,11 +266,13 @@ class Engine:
             self._recorder.add("sets", len(changes))
             reply([None] * len(changes))
 
-        await to_the_end(partial(self._change, list(last), commit, committed))
+        await to_the_end(partial(self._change, prefix, list(last), commit, committed))
         self.on_change(len(entries))
 
-    async def _delete_batch(self, keys: Sequence[Key], reply: Reply[None]) -> None:
+    async def _delete(self, keys: Sequence[Key], reply: Reply[None]) -> None:
         digests = list({key.digest: None for key in keys})
+
+        prefix = await self.open()
 
         async def commit() -> Iterable[Cell]:
             await self._store.delete(digests)
@@ -216,10 +282,11 @@ class Engine:
             self._recorder.add("deletes", len(keys))
             reply([None] * len(keys))
 
-        await to_the_end(partial(self._change, digests, commit, committed))
+        await to_the_end(partial(self._change, prefix, digests, commit, committed))
 
     async def _change(
         self,
+        prefix: bytes,
         digests: Sequence[bytes],
         commit: Callable[[], Awaitable[Iterable[Cell]]],
         committed: Callable[[], None],
@@ -229,7 +296,6 @@ class Engine:
         To be run to the end: a caller cancelled in mid-commit could otherwise not know whether it happened, nor could
         those who share it; and a mark that nobody settles keeps its key out of the front until it expires.
         """
-        prefix = await self.open()
         keys = [front_key(prefix, digest) for digest in digests]
         token = _token()
         cells: Iterable[Cell] = [_NO_CELL] * len(keys)  # not committed, or nobody knows: the next reader asks the store
@@ -259,12 +325,10 @@ class Engine:
         for address, version in watermarks.items():
             self._remembered[address] = max(version, self._remembered.get(address, 0))
 
-    def _count(self, look: Look, keys: Sequence[Key]) -> None:
-        tiers = Counter(answer.from_front for key in keys if (answer := look.answers.get(key.digest)) is not None)
-        self._recorder.add("hits_front", tiers[True])
-        self._recorder.add("hits_store", tiers[False])
-        self._recorder.add("misses", len(keys) - tiers.total())
-        self._recorder.add("corrupt", look.corrupt)
+    def _weigh(self, sizes: Sequence[int]) -> None:
+        """Learns what an entry weighs, so that batches of reads can be limited before their answers are seen."""
+        if sizes:
+            self._typical = max(1, (3 * self._typical + sum(sizes) // len(sizes)) // 4)
 
 
 def _keys_done(steps: Sequence[Step], done: Sequence[bool] | None) -> set[bytes]:

@@ -24,7 +24,10 @@ class CorruptValueError(TieredCacheError, ValueError):
 
 
 class FrontUnavailableError(TieredCacheError):
-    """The front did not answer. The engine counts it and goes on with the store; callers never see it."""
+    """The front did not answer. The engine counts it and goes on with the store.
+
+    Callers see it from `erase` and `reclaim` alone, which must not leave in the front what they remove from the store.
+    """
 
 
 class StoreUnavailableError(TieredCacheError):

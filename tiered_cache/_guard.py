@@ -13,15 +13,20 @@ from time import perf_counter
 from typing import Final, TypeVar
 
 from ._cancel import within
-from ._errors import FrontUnavailableError, SchemaError, StoreUnavailableError
+from ._errors import ConfigurationError, FrontUnavailableError, SchemaError, StoreUnavailableError
 from ._options import Options, milliseconds
 from ._rule import Step
 from ._stats import Recorder, Timed
-from ._tiers import Entry, Found, Front, Store
+from ._tiers import Emptying, Entry, Found, Front, Store
 
 T = TypeVar("T")
+Failure = TypeVar("Failure", bound=StoreUnavailableError | SchemaError)
 
 logger: Final = logging.getLogger("tiered_cache")
+
+
+# A store bounds its own statements; this is for one that does not. Long enough for two statements in a row.
+_OVERDUE = 2.5
 
 
 class Condition:
@@ -66,20 +71,29 @@ class GuardedFront:
         try:
             with within(self._timeout):
                 answer = await call()
-        except (FrontUnavailableError, TimeoutError) as error:
-            self._recorder.add("front_errors")
-            self._condition.failed(f"no answer within {self._timeout} s" if isinstance(error, TimeoutError) else error)
-            return None
+        except TimeoutError:
+            return self._failed(f"no answer within {self._timeout} s")
+        except FrontUnavailableError as error:
+            return self._failed(error)
+        except ConfigurationError:
+            raise
+        except Exception as error:  # noqa: BLE001  (anybody may write a front, and no defect of it may break a caller)
+            return self._failed(f"{type(error).__name__}: {error}")
         self._recorder.timed(kind, perf_counter() - started, keys)
         self._condition.worked()
         return answer
 
+    def _failed(self, error: Exception | str) -> None:
+        self._recorder.add("front_errors")
+        self._condition.failed(error)
+
 
 class GuardedStore:
-    """A store whose failures are counted and logged before they are raised."""
+    """A store whose failures are counted and logged, and all raised as StoreUnavailableError."""
 
-    def __init__(self, store: Store, recorder: Recorder) -> None:
+    def __init__(self, store: Store, options: Options, recorder: Recorder) -> None:
         self._store = store
+        self._timeout = options.store_timeout * _OVERDUE
         self._recorder = recorder
         self._condition = Condition("the store", "serving what the front holds")
 
@@ -101,21 +115,39 @@ class GuardedStore:
     async def names(self, address: bytes, prefix: bytes, after: bytes, limit: int) -> Sequence[tuple[bytes, bytes]]:
         return await self._exchange(None, 0, partial(self._store.names, address, prefix, after, limit))
 
-    async def reclaim(self, limit: int) -> int:
-        return await self._exchange(None, 0, partial(self._store.reclaim, limit))
+    async def reclaim(self, limit: int, empty: Emptying) -> int:
+        return await self._exchange(None, 0, partial(self._store.reclaim, limit, empty))
 
-    async def erase(self, address: bytes, limit: int) -> Sequence[bytes]:
-        return await self._exchange(None, 0, partial(self._store.erase, address, limit))
+    async def erase(self, address: bytes, limit: int, empty: Emptying) -> int:
+        return await self._exchange(None, 0, partial(self._store.erase, address, limit, empty))
 
     async def _exchange(self, kind: Timed | None, keys: int, call: Callable[[], Awaitable[T]]) -> T:
         started = perf_counter()
         try:
-            answer = await call()
+            if kind is None:  # several statements, as many as it takes
+                answer = await call()
+            else:
+                with within(self._timeout):
+                    answer = await call()
         except (StoreUnavailableError, SchemaError) as error:
-            self._recorder.add("store_errors")
-            self._condition.failed(error)
+            self._failed(error)
             raise
+        except (ConfigurationError, FrontUnavailableError):
+            raise
+        except TimeoutError as error:
+            raise self._failed(_unavailable(f"no answer within {self._timeout} s")) from error
+        except Exception as error:  # anybody may write a store, and a thread may not start
+            raise self._failed(_unavailable(f"{type(error).__name__}: {error}")) from error
         if kind is not None:
             self._recorder.timed(kind, perf_counter() - started, keys)
         self._condition.worked()
         return answer
+
+    def _failed(self, error: Failure) -> Failure:
+        self._recorder.add("store_errors")
+        self._condition.failed(error)
+        return error
+
+
+def _unavailable(what: str) -> StoreUnavailableError:
+    return StoreUnavailableError(f"the store failed: {what}", outcome_known=False)

@@ -74,7 +74,7 @@ class Namespace:
         seconds = self.view.ttl(ttl)
         changes = [self.view.change(key, value, seconds) for key, value in items.items()]
         if changes:
-            await self.view.shared.engine.write(changes)
+            await self.view.shared.write(changes)
 
     async def delete(self, key: str | bytes) -> None:
         await self.delete_many([key])
@@ -83,18 +83,21 @@ class Namespace:
         """All in one transaction; absent keys are no error."""
         unwanted = [self.view.scope.key(key) for key in keys]
         if unwanted:
-            await self.view.shared.engine.delete(unwanted)
+            await self.view.shared.delete(unwanted)
 
     async def clear(self) -> None:
         """Ends everything in this namespace and below it, in one step however much that is.
 
         The space is reclaimed afterwards, in the background; `erase` waits for that.
         """
-        await self.view.shared.engine.clear(self.view.scope)
+        await self.view.shared.clear(self.view.scope)
 
     async def erase(self) -> int:
-        """Clears, removes the rows and the cells, and returns how many rows there were. Takes as long as that takes."""
-        return await self.view.shared.engine.erase(self.view.scope)
+        """Clears, removes the rows and the cells, and returns how many rows there were. Takes as long as that takes.
+
+        Raises FrontUnavailableError where the front does not answer: what it holds is unreadable then, but still there.
+        """
+        return await self.view.shared.erase(self.view.scope)
 
     async def keys(self, prefix: str | bytes = "") -> AsyncGenerator[str | bytes]:
         """The keys set through a `listed` view of this namespace (not below it) that begin with `prefix`, in no order.
@@ -112,13 +115,15 @@ class Namespace:
         """The value, or what `compute` returns, which is then stored.
 
         Of all in this process who ask meanwhile, one computes, and the others are given a copy of the result, or the
-        exception it raised. If the one is cancelled, another takes over. A result that the store does not take is
-        returned all the same (and counted as a store error): it may have cost more than an exception is worth.
+        exception it raised. If the one is cancelled, another takes over. A computation whose key is set, deleted or
+        cleared in this process before it is done is not stored, and not given to those who ask after that.
+
+        A store that does not answer costs nobody the result: it is computed and returned, and the failure counted.
         """
         seconds = self.view.ttl(ttl)  # a wrong one must not cost a computation
         value, flight = await self.view.await_turn(key)
         if flight is not None:
-            with self.view.leading(key, flight):
+            with self.view.leading(flight):
                 value = await compute()
                 await self.view.land(key, flight, value, seconds)
         return value
@@ -178,7 +183,7 @@ class SyncNamespace:
             seconds = view.ttl(ttl)
             value, flight = portal.call(view.await_turn, key)
             if flight is not None:
-                with view.leading(key, flight):
+                with view.leading(flight):
                     value = compute()
                     portal.call(view.land, key, flight, value, seconds)
             return value

@@ -13,6 +13,10 @@ Setup = Literal["now", "background", "never"]
 
 MAX_TTL_SECONDS: Final = 1e11
 
+#: What `front_ttl` is by default: where all processes share the front, and where each has one of its own.
+SHARED_FRONT_TTL: Final = 3600.0
+LOCAL_FRONT_TTL: Final = 5.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
@@ -38,7 +42,7 @@ class Options:
     front_connections: int = 16
     #: Connections to the database, for each event loop (for a driver that runs in threads: at most this many threads).
     store_connections: int = 8
-    #: What the in-process front holds at most.
+    #: What the in-process front holds at most. All caches of a process share it: the largest that one asks for counts.
     front_bytes: int = 64 * 1024 * 1024
     #: Begins every key in Redis.
     prefix: str = "tiered_cache"
@@ -54,6 +58,8 @@ class Options:
     #: Keys that share one exchange with a tier at most, and exchanges of one kind that a loop has under way at most.
     batch_items: int = 512
     batches_in_flight: int = 4
+    #: What such an exchange carries at most, values counted; a single value may be larger.
+    batch_bytes: int = 4 * 1024 * 1024
     #: How often expired and cleared rows are looked for, and how many are removed in one statement.
     reclaim_interval: float = 60.0
     reclaim_rows: int = 500
@@ -91,6 +97,7 @@ class Options:
             "front_bytes",
             "batch_items",
             "batches_in_flight",
+            "batch_bytes",
             "reclaim_rows",
         ):
             _check(name, getattr(self, name), (int,), lambda x: x >= 1, "a whole number, 1 or more")
@@ -128,6 +135,7 @@ class OptionsDict(TypedDict, total=False):
     serve_miss: bool
     batch_items: int
     batches_in_flight: int
+    batch_bytes: int
     reclaim_interval: float
     reclaim_rows: int
 

@@ -6,7 +6,7 @@ are called from any event loop and any thread, several at once, and keep per loo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from ._rule import Step
@@ -59,6 +59,10 @@ class Found(NamedTuple):
     watermarks: Mapping[bytes, int]
 
 
+#: Empties the cells of rows that are about to be removed. Raises FrontUnavailableError where the front does not answer.
+Emptying = Callable[[Sequence[bytes]], Awaitable[None]]
+
+
 class Store(Protocol):
     """The durable tier, the truth. Every call raises StoreUnavailableError where it cannot answer.
 
@@ -98,12 +102,19 @@ class Store(Protocol):
         """
         ...
 
-    async def reclaim(self, limit: int) -> int:
-        """Removes at most `limit` expired or cleared rows, never one rewritten meanwhile; returns how many."""
+    async def reclaim(self, limit: int, empty: Emptying) -> int:
+        """Removes at most `limit` expired or cleared rows, never one rewritten meanwhile; returns how many.
+
+        Cleared ones are given to `empty` first, and stay where it raises. (Expired ones have no cell any more.)
+        """
         ...
 
-    async def erase(self, address: bytes, limit: int) -> Sequence[bytes]:
-        """Removes at most `limit` rows at or below an address that lie under its watermark; returns their digests."""
+    async def erase(self, address: bytes, limit: int, empty: Emptying) -> int:
+        """Removes at most `limit` rows at or below an address that lie under its watermark; returns how many.
+
+        They are given to `empty` first, and stay where it raises. Returns 0 only where none is left; waits for those
+        that somebody has locked.
+        """
         ...
 
     async def aclose(self) -> None:

@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Any, Final, Literal
 
 from ._cells import payload_of, seal
-from ._codecs import Codec
+from ._codecs import Codec, checked
 from ._engine import Change, Engine, Result
 from ._errors import StoreUnavailableError, UnsupportedValueError
 from ._flights import Flight, Flights, computing
@@ -55,6 +55,22 @@ class Shared:
     recorder: Recorder
     serve_miss: bool
 
+    async def write(self, changes: Sequence[Change]) -> None:
+        with self.flights.overtaken(change.key for change in changes):
+            await self.engine.write(changes)
+
+    async def delete(self, keys: Sequence[Key]) -> None:
+        with self.flights.overtaken(keys):
+            await self.engine.delete(keys)
+
+    async def clear(self, scope: Scope) -> None:
+        with self.flights.cleared(scope):
+            await self.engine.clear(scope)
+
+    async def erase(self, scope: Scope) -> int:
+        with self.flights.cleared(scope):
+            return await self.engine.erase(scope)
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -74,7 +90,7 @@ class View:
     settings: Settings
 
     def below(self, segments: tuple[str, ...], ttl: Ttl, codec: Codec | None, *, listed: bool) -> View:
-        settings = Settings(self.ttl(ttl), codec or self.settings.codec, listed)
+        settings = Settings(self.ttl(ttl), self.settings.codec if codec is None else checked(codec), listed)
         return replace(self, scope=scope_of(self.scope.path + segments), settings=settings)
 
     def ttl(self, given: Ttl) -> float | None:
@@ -99,7 +115,7 @@ class View:
         if isinstance(result, StoreUnavailableError):
             if self.shared.serve_miss:
                 return MISSING
-            raise result
+            raise result.with_traceback(None)  # one for all who asked: it would collect their tracebacks
         if result is None:
             return MISSING
         value = self.open(result.envelope)
@@ -129,44 +145,55 @@ class View:
         flights = self.shared.flights
         key = self.scope.key(name)
         while True:
-            ended = flights.ended(key.digest)
-            (value,) = await read_across([(self, key)])
+            news = flights.news(key)
+            value = await self._find(key)
             if value is not MISSING:
                 return value, None
-            flight, leading = flights.join(key.digest)
+            flight, leading = flights.join(key)
             if not leading:
-                await flight.wait()
-                if flight.landed:
-                    self.shared.recorder.add("joined")
-                    return self._landed(flight), None
-            elif flights.ended(key.digest) == ended:
+                await flights.wait(flight)
+                value = self._landed(flight)
+                if value is not MISSING:  # else it was cancelled, or written by another codec
+                    return value, None
+            elif flights.news(key) == news:
                 return MISSING, flight
-            else:  # this key's flight may have ended between the look into the tiers and joining: look again
-                flights.end(key.digest, flight, computed=False)
+            else:  # something happened between the look into the tiers and joining: look again
+                flights.end(flight, computed=False)
+
+    async def _find(self, key: Key) -> Any:
+        """The value or MISSING. A store that is away is a miss to those who can do without it."""
+        try:
+            (value,) = await read_across([(self, key)])
+        except StoreUnavailableError:
+            return MISSING  # counted and logged where it was raised
+        return value
 
     def _landed(self, flight: Flight) -> Any:
-        if flight.error is not None:
-            raise flight.error
-        return MISSING if flight.envelope is None else self.open(flight.envelope)
+        flight.check()
+        value = MISSING if flight.envelope is None else self.open(flight.envelope)
+        if value is not MISSING:
+            self.shared.recorder.add("joined")
+        return value
 
     @contextmanager
-    def leading(self, name: str | bytes, flight: Flight) -> Generator[None]:
+    def leading(self, flight: Flight) -> Generator[None]:
         """Round the computation. However it ends, nobody waits for it any longer."""
-        digest = self.scope.key(name).digest
         try:
-            with computing(digest):
+            with computing(flight):
                 yield
         except Exception as error:  # the others must not compute one after the other what fails
             flight.fail(error)
             raise
         finally:
-            self.shared.flights.end(digest, flight)
+            self.shared.flights.end(flight)
 
     async def land(self, name: str | bytes, flight: Flight, value: Any, ttl: Ttl) -> None:
-        """Stores what was computed. A store that does not take it is counted, and fails nobody."""
+        """Stores what was computed, unless something newer was. A store that does not take it fails nobody."""
         self.shared.recorder.add("computed")
         change = self.change(name, value, self.ttl(ttl))
         flight.succeed(change.envelope)
+        if flight.overtaken:
+            return
         try:
             await self.shared.engine.write([change])
         except StoreUnavailableError:

@@ -11,7 +11,7 @@ Stores and engines made through a place are closed after the test.
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack
 from hashlib import blake2b
 from pathlib import Path
@@ -34,6 +34,19 @@ POSTGRES: Final = ("asyncpg", "async-engine", "psycopg", "psycopg-engine")
 KINDS: Final = (*SQLITE, *POSTGRES)
 #: Where two stores can meet: in memory, a store is the whole database.
 SHARED: Final = tuple(kind for kind in KINDS if kind != "memory")
+
+
+class Emptied:
+    """Stands for a front whose cells are emptied before their rows go; records which."""
+
+    def __init__(self) -> None:
+        self.digests: list[bytes] = []
+        self.error: Exception | None = None
+
+    async def __call__(self, digests: Sequence[bytes]) -> None:
+        if self.error is not None:
+            raise self.error
+        self.digests += digests
 
 
 class Clock:

@@ -12,7 +12,7 @@ import anyio.to_thread
 import pytest
 
 from tests.servers import admin
-from tests.store.conftest import A, Place, digest, entry, until_blocked
+from tests.store.conftest import A, Emptied, Place, digest, entry, until_blocked
 from tiered_cache._errors import StoreUnavailableError
 from tiered_cache._sql import SqlStore
 from tiered_cache._sql._runners import InThreads, OnLoop
@@ -50,7 +50,7 @@ def calls(store: SqlStore) -> list[Callable[[], Any]]:
         lambda: store.write([entry("cancelled", b"x" * 1000)]),
         lambda: store.delete([digest("cancelled")]),
         lambda: store.clear(b"elsewhere"),
-        lambda: store.reclaim(10),
+        lambda: store.reclaim(10, Emptied()),
     ]
 
 

@@ -17,7 +17,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from tests.servers import admin, connections, left_open, with_driver
-from tests.store.conftest import digest, entry, until_blocked
+from tests.store.conftest import Emptied, digest, entry, until_blocked
 from tiered_cache._sql import SqlStore
 from tiered_cache._sql._runners import InThreads
 
@@ -176,7 +176,7 @@ async def test_every_event_loop_is_served_by_worker_threads(embedded: SqlStore, 
     await some_work(store, "a", 20)
     version = await store.clear(b"")
     assert (await store.read([], [b""])).watermarks == {b"": version}
-    assert await store.reclaim(100) == 20
+    assert await store.reclaim(100, Emptied()) == 20
     with anyio.move_on_after(0):
         await store.write([entry("cancelled")])
     await some_work(store, "b", 20)
@@ -229,7 +229,7 @@ def test_a_child_is_not_stopped_by_locks_that_the_parent_holds(tmp_path: Path) -
 
 async def reclaimed(store: SqlStore) -> None:
     await store.clear(b"")
-    assert await store.reclaim(100) == 5
+    assert await store.reclaim(100, Emptied()) == 5
 
 
 def test_a_database_in_memory_goes_along_as_a_copy() -> None:

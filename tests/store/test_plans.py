@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event, text
 
-from tests.store.conftest import Place
+from tests.store.conftest import Emptied, Place
 from tiered_cache._sql import SqlStore
 from tiered_cache._tiers import Entry
 
@@ -79,9 +79,9 @@ async def all_calls(store: SqlStore, keys: int) -> None:
     await store.names(b"%016d" % 7, b"s", digests[0], 100)
     await store.write([entry._replace(digest=digest) for digest in digests])
     await store.clear(b"%016d" % 7)
-    await store.reclaim(20)
-    await store.reclaim(20)
-    await store.erase(b"%016d" % 7, 20)
+    await store.reclaim(20, Emptied())
+    await store.reclaim(20, Emptied())
+    await store.erase(b"%016d" % 7, 20, Emptied())
     await store.delete(digests)
 
 

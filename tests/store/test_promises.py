@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import create_engine
 
-from tests.store.conftest import SHARED, SQLITE, A, B, Clock, Place, Statements, digest, entry
+from tests.store.conftest import SHARED, SQLITE, A, B, Clock, Emptied, Place, Statements, digest, entry
 from tiered_cache._sql import SqlStore, _statements
 from tiered_cache._tiers import Entry, Row
 
@@ -219,14 +219,14 @@ async def test_names_leave_out_what_expired_or_was_cleared_here_or_above(place: 
 async def test_erasing_removes_all_below_the_watermark_and_nothing_else(store: SqlStore) -> None:
     inside = [entry("a"), entry("b", address=A + B), entry("c", address=A + b"\xff" * 16)]
     beside = [entry("d", address=B), entry("e", address=b""), entry("f", address=b"@" * 16)]
-    assert await store.erase(A, 10) == []
+    emptied = Emptied()
+    assert await store.erase(A, 10, emptied) == 0
     await store.write([*inside, *beside])
-    assert await store.erase(A, 10) == []
+    assert await store.erase(A, 10, emptied) == 0
     await store.clear(A)
     await store.write([entry("a"), entry("later")])
-    erased = [await store.erase(A, 1) for _ in range(3)]
-    assert sorted(map(len, erased)) == [0, 1, 1]
-    assert {d for batch in erased for d in batch} == {digest("b"), digest("c")}
+    assert [await store.erase(A, 1, emptied) for _ in range(3)] == [1, 1, 0]
+    assert sorted(emptied.digests) == sorted([digest("b"), digest("c")])
     left = (await store.read([digest(x) for x in ("a", "b", "c", "d", "e", "f", "later")], [])).rows
     assert set(left) == {digest(x) for x in ("a", "d", "e", "f", "later")}
 
@@ -235,9 +235,12 @@ async def test_erasing_the_root_and_the_last_of_all_addresses(store: SqlStore) -
     last = b"\xff" * 16
     await store.write([entry("a", address=last), entry("b", address=last + B), entry("c")])
     await store.clear(last)
-    assert set(await store.erase(last, 10)) == {digest("a"), digest("b")}
+    emptied = Emptied()
+    assert await store.erase(last, 10, emptied) == 2
+    assert set(emptied.digests) == {digest("a"), digest("b")}
     await store.clear(b"")
-    assert await store.erase(b"", 10) == [digest("c")]
+    assert await store.erase(b"", 10, emptied) == 1
+    assert emptied.digests[2:] == [digest("c")]
 
 
 @pytest.mark.parametrize("place", SHARED, indirect=True)

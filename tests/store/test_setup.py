@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Engine, inspect, text
 
 from tests.servers import with_driver
-from tests.store.conftest import SHARED, Place, digest, entry
+from tests.store.conftest import SHARED, Emptied, Place, digest, entry
 from tiered_cache._errors import ConfigurationError, SchemaError
 from tiered_cache._sql import SqlStore, ddl
 
@@ -64,7 +64,7 @@ async def test_tables_go_to_the_schema_that_is_asked_for(place: Place, schema: s
     await store.write([entry("a")])
     assert len((await store.read([digest("a")], [])).rows) == 1
     await store.clear(b"")
-    assert await store.reclaim(10) == 1
+    assert await store.reclaim(10, Emptied()) == 1
     assert len(tables(place.admin(), schema)) == 3
     assert not tables(place.admin())
     with pytest.raises(SchemaError):

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool, StaticPool
 
 from tests.servers import connections, left_open, with_driver
-from tests.store.conftest import Place, digest, entry
+from tests.store.conftest import Emptied, Place, digest, entry
 from tiered_cache._errors import ConfigurationError, MissingExtraError
 from tiered_cache._sql import SqlStore
 from tiered_cache._sql._connect import _url
@@ -116,7 +116,7 @@ async def used(store: SqlStore) -> None:
     await store.setup(create=True)
     await store.write([entry("a")])
     await store.clear(b"")
-    await store.reclaim(10)
+    await store.reclaim(10, Emptied())
     await store.aclose()
 
 

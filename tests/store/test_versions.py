@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from tests.servers import admin
-from tests.store.conftest import POSTGRES, SHARED, A, Place, digest, entry, until_blocked
+from tests.store.conftest import POSTGRES, SHARED, A, Emptied, Place, digest, entry, until_blocked
 from tiered_cache._sql import SqlStore
 
 WRITERS = 80
@@ -32,7 +32,7 @@ async def test_versions_go_up_with_every_change_whatever_it_is(store: SqlStore) 
     seen += [await store.clear(A)]
     seen += await store.write([entry("a", ttl=1)])
     seen += [await store.clear(A), await store.clear(b"")]
-    await store.erase(A, 10)
+    await store.erase(A, 10, Emptied())
     seen += await store.write([entry("a")])
     assert seen == sorted(set(seen))
 

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tiered_cache._errors import ConfigurationError, SchemaError
 from tiered_cache._fork import forget_after_fork
-from tiered_cache._tiers import Entry, Found
+from tiered_cache._tiers import Emptying, Entry, Found
 
 from ._connect import connect
 from ._dialects import Postgres, Sqlite
@@ -118,7 +118,7 @@ class SqlStore:
             place = page.after
         return names[:limit]
 
-    async def reclaim(self, limit: int) -> int:
+    async def reclaim(self, limit: int, empty: Emptying) -> int:
         """As the protocol has it; one at a time in a process, a second call meanwhile returns 0."""
         if not self._sweeping.acquire(blocking=False):
             return 0
@@ -130,7 +130,7 @@ class SqlStore:
                 if pending is None:
                     self._rounds.clear()  # what is left here was ended by other processes
                     break
-                removed += await self._reclaim_cleared(pending, limit - removed)
+                removed += await self._reclaim_cleared(pending, limit - removed, empty)
                 after = pending.address
             return removed
         finally:
@@ -142,17 +142,17 @@ class SqlStore:
             return 0
         return len(await self._change(lambda conn: self._statements.remove_expired(conn, expired)))
 
-    async def _reclaim_cleared(self, of: Pending, limit: int) -> int:
+    async def _reclaim_cleared(self, of: Pending, limit: int, empty: Emptying) -> int:
         """Goes on where the last call stopped, so that rows which live on are looked at once and not once a batch."""
         round_ = self._rounds.get(of.address)
         if round_ is None or round_.version != of.version:
             round_ = self._rounds[of.address] = _Round(of.version)
         removed = 0
         while removed < limit:
-            gone, dead, round_.place = await self._sweep(of, round_.place, limit - removed, wait=False)
-            removed += len(gone)
+            gone, dead, round_.place = await self._sweep(of, round_.place, limit - removed, empty, wait=False)
+            removed += gone
             # Those that somebody had locked may be left as they are: another round has to look.
-            round_.left += dead - len(gone)
+            round_.left += dead - gone
             if round_.place is None:
                 del self._rounds[of.address]
                 if not round_.left:
@@ -160,30 +160,29 @@ class SqlStore:
                 break
         return removed
 
-    async def erase(self, address: bytes, limit: int) -> Sequence[bytes]:
+    async def erase(self, address: bytes, limit: int, empty: Emptying) -> int:
         version = await self._ask(lambda conn: self._statements.watermark(conn, address))
         if version is None:
-            return []
-        erased: list[bytes] = []
+            return 0
+        erased = 0
         place = None
-        while len(erased) < limit:
-            gone, _, place = await self._sweep(Pending(address, version), place, limit - len(erased), wait=True)
+        while erased < limit:
+            gone, _, place = await self._sweep(Pending(address, version), place, limit - erased, empty, wait=True)
             erased += gone
             if place is None:
                 break
         return erased
 
     async def _sweep(
-        self, of: Pending, place: Place | None, limit: int, *, wait: bool
-    ) -> tuple[Sequence[bytes], int, Place | None]:
-        """Removes dead rows from the next page of a range: which, of how many, and where to go on."""
+        self, of: Pending, place: Place | None, limit: int, empty: Emptying, *, wait: bool
+    ) -> tuple[int, int, Place | None]:
+        """Removes dead rows from the next page of a range: how many, of how many, and where to go on."""
         page = await self._ask(lambda conn: self._statements.page(conn, of, place, limit))
         if not page.dead:
-            return [], 0, page.place
-        gone = await self._change(
-            lambda conn: self._statements.remove_cleared(conn, page.dead, of.version, wait=wait),
-        )
-        return gone, len(page.dead), page.place
+            return 0, 0, page.place
+        await empty(page.dead)
+        gone = await self._change(lambda conn: self._statements.remove_cleared(conn, page.dead, of.version, wait=wait))
+        return len(gone), len(page.dead), page.place
 
     async def aclose(self) -> None:
         await self._runner.aclose()

@@ -132,11 +132,11 @@ class LangGraphCache(BaseCache[ValueT]):
         return changes
 
     async def _apply(self, changes: _Changes) -> None:
-        engine = self._base.view.shared.engine
+        shared = self._base.view.shared
         if changes.stored:
-            await self._fail_open.run("set", engine.write(changes.stored), None)
+            await self._fail_open.run("set", shared.write(changes.stored), None)
         if changes.deleted:
-            await self._fail_open.run("set", engine.delete(changes.deleted), None)
+            await self._fail_open.run("set", shared.delete(changes.deleted), None)
 
     @contextmanager
     def _watching_sets(self) -> Generator[set[FullKey]]:
