@@ -80,6 +80,64 @@ async def test_callers_of_one_moment_share_one_exchange_and_each_has_its_own_ans
     assert sorted(exchange.batches[0]) == list(range(60))
 
 
+class TestEager:
+    """On trio, where nothing tells that the loop has turned, an eager batcher is like any other."""
+
+    @pytest.fixture
+    def eager(self, exchange: Exchange) -> Batcher[int, int]:
+        return Batcher(exchange, Limits(100, 1000, 4), eager=True)
+
+    async def crowd(self, batches: Batcher[int, int], *numbers: int) -> dict[int, list[int]]:
+        callers = Callers(batches)
+        async with anyio.create_task_group() as tasks:
+            for n in numbers:
+                tasks.start_soon(callers.ask, n)
+        return callers.answers
+
+    async def test_after_one_alone_the_first_of_a_crowd_goes_ahead_and_the_others_share(
+        self, exchange: Exchange, eager: Batcher[int, int]
+    ) -> None:
+        assert await eager.ask([1]) == [-1]
+        await anyio.wait_all_tasks_blocked()
+        await self.crowd(eager, *range(2, 50))
+        assert len(exchange.batches) <= 3
+        assert sorted(n for batch in exchange.batches for n in batch) == list(range(1, 50))
+
+    async def test_after_a_crowd_all_share(self, exchange: Exchange, eager: Batcher[int, int]) -> None:
+        await self.crowd(eager, *range(10))
+        await anyio.wait_all_tasks_blocked()
+        await self.crowd(eager, *range(10, 20))
+        assert list(map(len, exchange.batches)) == [10, 10]
+
+    async def test_without_a_turn_of_the_loop_nobody_is_alone(self, exchange: Exchange) -> None:
+        """Else a tier that answers without waiting would serve a crowd one by one, or hold up the loop for ever."""
+        turned = False
+
+        async def answer_at_once(questions: Sequence[int], answer: Callable[[Sequence[int]], None]) -> None:
+            answer(questions)
+
+        async def turn() -> None:
+            nonlocal turned
+            turned = True
+
+        eager = Batcher(answer_at_once, Limits(100, 1000, 4), eager=True)
+        await eager.ask([1])
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(turn)
+            for n in range(10):
+                await eager.ask([n])
+            assert turned
+
+
+async def test_heavy_questions_make_small_batches(exchange: Exchange) -> None:
+    callers = Callers(Batcher(exchange, Limits(100, 10, 4), lambda n: n))
+    async with anyio.create_task_group() as tasks:
+        for n in (4, 5, 6, 30, 1):
+            tasks.start_soon(callers.ask, n)
+    assert all(sum(batch) <= 10 or len(batch) == 1 for batch in exchange.batches)
+    assert callers.answers == {n: [-n] for n in (4, 5, 6, 30, 1)}
+
+
 async def test_what_one_caller_asks_is_never_split_however_much_it_is(exchange: Exchange) -> None:
     callers = Callers(batcher(exchange, items=10))
     async with anyio.create_task_group() as tasks:

@@ -143,6 +143,15 @@ class TestSetup:
         await shared.set("k", 1)
         assert await shared.get("k") == 1
 
+    async def test_in_the_background_it_becomes_ready_whatever_loop_the_first_reader_ran_on(
+        self, sqlite_url: str
+    ) -> None:
+        shared = cache(store=sqlite_url, setup="background")
+        assert await shared.get("k", MISSING) is MISSING
+        opening = shared.view.shared.engine._opening
+        assert opening is not None
+        assert await anyio.to_thread.run_sync(opening.result, 20)
+
     async def test_in_the_background_a_failure_is_logged_and_tried_again(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:

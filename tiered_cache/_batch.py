@@ -1,18 +1,23 @@
 """Concurrent callers of one loop share one exchange.
 
 The first to ask leads: it lets the loop run once, takes what has gathered by then, and makes the exchange for all. No
-timer and no background task; who asks alone pays one turn of the loop. While as many exchanges as allowed are under
-way, the next one goes on gathering.
+timer and no background task. While as many exchanges as allowed are under way, the next one goes on gathering.
+
+An `eager` batcher spares who seems to be alone that turn of the loop: who asks while nothing is under way, when the
+last one had no company either, and the loop has turned since.
 """
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Generic, NamedTuple, TypeVar, cast
+from weakref import WeakKeyDictionary
 
 import anyio
-from anyio.lowlevel import RunVar, cancel_shielded_checkpoint
+from anyio.lowlevel import cancel_shielded_checkpoint
 
 from ._errors import TieredCacheError
 
@@ -40,14 +45,24 @@ class _Batch(Generic[Q, A]):
     def __init__(self, questions: Sequence[Q], weight: int) -> None:
         self.questions = list(questions)
         self.weight = weight
+        self.callers = 1
         self.answers: Sequence[A] | None = None
         self.error: TieredCacheError | None = None
         self.traceback: TracebackType | None = None
-        self.over = anyio.Event()
+        self._over: anyio.Event | None = None
+
+    async def over(self) -> None:
+        if self._over is None:  # most batches of a lone caller have nobody waiting
+            self._over = anyio.Event()
+        await self._over.wait()
+
+    def end(self) -> None:
+        if self._over is not None:
+            self._over.set()
 
     def answer(self, answers: Sequence[A]) -> None:
         self.answers = answers
-        self.over.set()
+        self.end()
 
     def fail(self, error: TieredCacheError) -> None:
         self.error, self.traceback = error, error.__traceback__
@@ -58,7 +73,30 @@ class _Gathering(Generic[Q, A]):
 
     def __init__(self, in_flight: int) -> None:
         self.open: _Batch[Q, A] | None = None
-        self.slots = anyio.Semaphore(in_flight)
+        self.slots = anyio.Semaphore(in_flight, fast_acquire=True)
+        self.under_way = 0
+        self.alone = False  # whether the last batch was a single caller's, and the loop has turned since
+        try:
+            self.loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self.loop = None
+
+    async def turn(self) -> None:
+        """Lets all run that are ready."""
+        if self.loop:
+            await asyncio.sleep(0)  # anyio's checkpoint has a cancel scope, which costs more than the turn
+        else:
+            await cancel_shielded_checkpoint()
+            await cancel_shielded_checkpoint()  # trio takes them in random order
+
+    def ended(self, *, alone: bool) -> None:
+        self.under_way -= 1
+        self.alone = False
+        if alone and self.loop:
+            self.loop.call_soon(self._be_alone)
+
+    def _be_alone(self) -> None:
+        self.alone = True
 
 
 class Batcher(Generic[Q, A]):
@@ -68,18 +106,18 @@ class Batcher(Generic[Q, A]):
     caller. A leader that is cancelled before fails nobody else: the others ask again, together.
     """
 
-    def __init__(self, work: Work[Q, A], limits: Limits, weigh: Callable[[Q], int] = lambda _: 0) -> None:
+    def __init__(
+        self, work: Work[Q, A], limits: Limits, weigh: Callable[[Q], int] = lambda _: 0, *, eager: bool = False
+    ) -> None:
         self._work = work
+        self._eager = eager
         self._limits = limits
         self._weigh = weigh
-        self._loops: RunVar[_Gathering[Q, A]] = RunVar(f"tiered_cache.batcher.{id(self)}")
+        self._loops: WeakKeyDictionary[object, _Gathering[Q, A]] = WeakKeyDictionary()
 
     async def ask(self, questions: Sequence[Q]) -> Sequence[A]:
         """The answers to one caller's questions, which are never split over two exchanges."""
-        loop = self._loops.get(None)
-        if loop is None:
-            loop = _Gathering[Q, A](self._limits.in_flight)
-            self._loops.set(loop)
+        loop = self._here()
         weight = sum(map(self._weigh, questions))
         while True:
             batch = loop.open
@@ -88,12 +126,23 @@ class Batcher(Generic[Q, A]):
             start = len(batch.questions)
             batch.questions.extend(questions)
             batch.weight += weight
-            await batch.over.wait()
+            batch.callers += 1
+            await batch.over()
             if batch.answers is not None:
                 return batch.answers[start : start + len(questions)]
             if batch.error is not None:
                 # One instance raised by many would collect all their tracebacks.
                 raise batch.error.with_traceback(batch.traceback)
+
+    def _here(self) -> _Gathering[Q, A]:
+        try:
+            token: object = asyncio.get_running_loop()
+        except RuntimeError:
+            token = sys.modules["trio"].lowlevel.current_trio_token()
+        loop = self._loops.get(token)
+        if loop is None:
+            loop = self._loops[token] = _Gathering[Q, A](self._limits.in_flight)
+        return loop
 
     def _has_room(self, batch: _Batch[Q, A], questions: int, weight: int) -> bool:
         return len(batch.questions) + questions <= self._limits.items and batch.weight + weight <= self._limits.bytes
@@ -101,16 +150,21 @@ class Batcher(Generic[Q, A]):
     async def _lead(self, loop: _Gathering[Q, A], questions: Sequence[Q], weight: int) -> Sequence[A]:
         batch = loop.open = _Batch[Q, A](questions, weight)
         try:
-            await cancel_shielded_checkpoint()
+            if not loop.alone or loop.under_way:
+                await loop.turn()
             async with loop.slots:
                 if loop.open is batch:
                     loop.open = None
-                await self._work(batch.questions, batch.answer)
+                loop.under_way += 1
+                try:
+                    await self._work(batch.questions, batch.answer)
+                finally:
+                    loop.ended(alone=self._eager and batch.callers == 1)
         except TieredCacheError as error:
             batch.fail(error)
             raise
         finally:
             if loop.open is batch:
                 loop.open = None
-            batch.over.set()
+            batch.end()
         return cast("Sequence[A]", batch.answers)[: len(questions)]

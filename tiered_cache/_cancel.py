@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager
+from types import TracebackType
 from typing import Any, Final, TypeVar
 
 import anyio
@@ -15,8 +16,7 @@ _ON_TIME_SECONDS: Final = 0.005
 _EXTENSIONS: Final = 10
 
 
-@contextmanager
-def within(seconds: float) -> Generator[None]:
+def within(seconds: float) -> AbstractContextManager[object]:
     """Raises TimeoutError for a block that waits for longer.
 
     On asyncio, time in which the loop was held up by something else does not count: an answer that came in meanwhile is
@@ -25,37 +25,48 @@ def within(seconds: float) -> Generator[None]:
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
-        with anyio.fail_after(seconds):
-            yield
-        return
-    with anyio.CancelScope() as scope:
-        timer = _Timer(loop, seconds, scope.cancel)
-        try:
-            yield
-        finally:
-            timer.handle.cancel()
-    if scope.cancelled_caught:
-        raise TimeoutError
+        return anyio.fail_after(seconds)
+    return _Deadline(loop, seconds)
 
 
-class _Timer:
-    """Calls `expired` after so many seconds in which the loop could turn."""
+class _Deadline:
+    """What `asyncio.timeout` does, for seconds in which the loop could turn.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, expired: Callable[[], None]) -> None:
+    There is one round every exchange with a tier: a cancel scope here costs as much as decoding an answer.
+    """
+
+    __slots__ = ("_cancelling", "_due", "_expired", "_extended", "_handle", "_loop", "_task")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
         self._loop = loop
-        self._expired = expired
         self._due = loop.time() + seconds
         self._extended = 0
-        self.handle = loop.call_at(self._due, self._fire)
+        self._expired = False
+
+    def __enter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None, "outside of any task, nothing could be interrupted"
+        self._task = task
+        self._cancelling = task.cancelling()
+        self._handle = self._loop.call_at(self._due, self._fire)
 
     def _fire(self) -> None:
         late = self._loop.time() - self._due
         if late < _ON_TIME_SECONDS or self._extended == _EXTENSIONS:
-            self._expired()
+            self._expired = True
+            self._task.cancel()
             return
         self._extended += 1
         self._due = self._loop.time() + late
-        self.handle = self._loop.call_at(self._due, self._fire)
+        self._handle = self._loop.call_at(self._due, self._fire)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._handle.cancel()
+        # Where somebody else cancelled the task as well, his cancellation goes on.
+        if self._expired and self._task.uncancel() <= self._cancelling and isinstance(error, asyncio.CancelledError):
+            raise TimeoutError from error
 
 
 async def to_the_end(call: Callable[[], Coroutine[Any, Any, T]], seconds: float | None = None) -> T:

@@ -73,7 +73,7 @@ class Engine:
         self._remembered: dict[bytes, int] = {}
         self._typical = _TYPICAL_BYTES
         limits = Limits(options.batch_items, options.batch_bytes, options.batches_in_flight)
-        self._looks: Batcher[Key, Result | Missing] = Batcher(self._look, limits, lambda _: self._typical)
+        self._looks: Batcher[Key, Result | Missing] = Batcher(self._look, limits, lambda _: self._typical, eager=True)
         self._fetches: Batcher[Missing, Result] = Batcher(self._fetch, limits, lambda _: self._typical)
         self._writes: Batcher[Change, None] = Batcher(self._write, limits, lambda change: len(change.envelope))
         self._deletes: Batcher[Key, None] = Batcher(self._delete, limits)

@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
+from contextvars import Context
 from typing import Any, TypeVar
 
 import anyio
@@ -67,7 +68,8 @@ def call(work: Callable[..., Awaitable[T]], *args: Any) -> T:
 
 def submit(work: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> Future[T]:
     """Starts `work(*args)` there, from any thread, its own included, and without waiting for its loop to turn."""
-    return asyncio.run_coroutine_threadsafe(work(*args), _get().loop)
+    # In a context of its own: that of a caller on trio would make anyio take the loop there for trio's.
+    return Context().run(asyncio.run_coroutine_threadsafe, work(*args), _get().loop)
 
 
 def _stop() -> None:
