@@ -130,7 +130,7 @@ class TestEager:
 
 
 async def test_heavy_questions_make_small_batches(exchange: Exchange) -> None:
-    callers = Callers(Batcher(exchange, Limits(100, 10, 4), lambda n: n))
+    callers = Callers(Batcher(exchange, Limits(100, 10, 4), sum))
     async with anyio.create_task_group() as tasks:
         for n in (4, 5, 6, 30, 1):
             tasks.start_soon(callers.ask, n)

@@ -107,7 +107,12 @@ class Batcher(Generic[Q, A]):
     """
 
     def __init__(
-        self, work: Work[Q, A], limits: Limits, weigh: Callable[[Q], int] = lambda _: 0, *, eager: bool = False
+        self,
+        work: Work[Q, A],
+        limits: Limits,
+        weigh: Callable[[Sequence[Q]], int] = lambda _: 0,
+        *,
+        eager: bool = False,
     ) -> None:
         self._work = work
         self._eager = eager
@@ -118,7 +123,7 @@ class Batcher(Generic[Q, A]):
     async def ask(self, questions: Sequence[Q]) -> Sequence[A]:
         """The answers to one caller's questions, which are never split over two exchanges."""
         loop = self._here()
-        weight = sum(map(self._weigh, questions))
+        weight = self._weigh(questions)
         while True:
             batch = loop.open
             if batch is None or not self._has_room(batch, len(questions), weight):

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from time import monotonic
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from . import _portal as portal
 from ._batch import Answer as Reply
@@ -73,9 +73,9 @@ class Engine:
         self._remembered: dict[bytes, int] = {}
         self._typical = _TYPICAL_BYTES
         limits = Limits(options.batch_items, options.batch_bytes, options.batches_in_flight)
-        self._looks: Batcher[Key, Result | Missing] = Batcher(self._look, limits, lambda _: self._typical, eager=True)
-        self._fetches: Batcher[Missing, Result] = Batcher(self._fetch, limits, lambda _: self._typical)
-        self._writes: Batcher[Change, None] = Batcher(self._write, limits, lambda change: len(change.envelope))
+        self._looks: Batcher[Key, Result | Missing] = Batcher(self._look, limits, self._weigh, eager=True)
+        self._fetches: Batcher[Missing, Result] = Batcher(self._fetch, limits, self._weigh)
+        self._writes: Batcher[Change, None] = Batcher(self._write, limits, _weigh_changes)
         self._deletes: Batcher[Key, None] = Batcher(self._delete, limits)
         forget_after_fork(self)
 
@@ -106,19 +106,17 @@ class Engine:
 
     async def read(self, keys: Sequence[Key]) -> Sequence[Result]:
         """One result a key: what was found, None for a miss, or the error where only the store could have told."""
-        most = max(1, min(self._options.batch_items, self._options.batch_bytes // self._typical))
-        if len(keys) <= most:
-            return await self._read(keys)
-        results: list[Result] = []
-        for start in range(0, len(keys), most):
-            results += await self._read(keys[start : start + most])
-        return results
-
-    async def _read(self, keys: Sequence[Key]) -> Sequence[Result]:
-        """Whom the front answers is not kept waiting by others of his batch: only who needs the store goes on to it."""
+        if len(keys) > 1:
+            most = max(1, min(self._options.batch_items, self._options.batch_bytes // self._typical))
+            if len(keys) > most:
+                parts = [await self.read(keys[start : start + most]) for start in range(0, len(keys), most)]
+                return [result for part in parts for result in part]
         found = await self._looks.ask(keys)
+        # Whom the front answers is not kept waiting by others of his batch: only who needs the store goes on to it.
         missing = [each for each in found if isinstance(each, Missing)]
-        fetched = iter(await self._fetches.ask(missing) if missing else ())
+        if not missing:
+            return cast("Sequence[Result]", found)
+        fetched = iter(await self._fetches.ask(missing))
         return [next(fetched) if isinstance(each, Missing) else each for each in found]
 
     async def write(self, changes: Sequence[Change]) -> None:
@@ -201,7 +199,7 @@ class Engine:
         cells = await self._front.get(look.front_keys)
         look.see(cells)
         if cells is not None:
-            self._weigh([len(cell) for cell in cells[: len(keys)] if cell])
+            self._learn([len(cell) for cell in cells[: len(keys)] if cell])
         self._remember(look.watermarks)
         self._recorder.add("hits_front", sum(key.digest in look.answers for key in keys))
         self._recorder.add("corrupt", look.corrupt)
@@ -217,7 +215,7 @@ class Engine:
                 marked = await self._mark(marks, token)
                 found = await self._store.read(*fetch.questions)
                 fetch.learn(found, marked)
-                self._weigh([len(row.envelope) for row in found.rows.values()])
+                self._learn([len(row.envelope) for row in found.rows.values()])
             except StoreUnavailableError as error:
                 unavailable = error
                 fetch.trust(self._remembered)
@@ -325,10 +323,17 @@ class Engine:
         for address, version in watermarks.items():
             self._remembered[address] = max(version, self._remembered.get(address, 0))
 
-    def _weigh(self, sizes: Sequence[int]) -> None:
-        """Learns what an entry weighs, so that batches of reads can be limited before their answers are seen."""
+    def _weigh(self, questions: Sequence[object]) -> int:
+        """What reads will probably bring, so that their batches can be limited before their answers are seen."""
+        return len(questions) * self._typical
+
+    def _learn(self, sizes: Sequence[int]) -> None:
         if sizes:
             self._typical = max(1, (3 * self._typical + sum(sizes) // len(sizes)) // 4)
+
+
+def _weigh_changes(changes: Sequence[Change]) -> int:
+    return sum(len(change.envelope) for change in changes)
 
 
 def _keys_done(steps: Sequence[Step], done: Sequence[bool] | None) -> set[bytes]:
