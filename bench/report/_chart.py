@@ -48,7 +48,7 @@ def plane(x: Scale, y: Scale, y_title: str, x_title: str = "") -> Element:
         add(group, element("line", x1=place, x2=place, y1=y.start, y2=y.end, class_=_grid(tick.minor)))
         if x_title:
             add(group, _label(tick.label, place, y.start + 24, "middle", tick.minor))
-    add(group, element("text", y_title, x=2, y=y.end - 12, class_="axis"))
+    add(group, element("text", y_title, x=2, y=y.end - 14, class_="axis"))
     if x_title:
         add(group, element("text", x_title, x=x.end, y=y.start + 48, class_="axis", text_anchor="end"))
     return group

@@ -18,7 +18,7 @@ from bench.report._scales import Scale, Tick, linear, logarithmic
 from bench.units import NOTHING, digits, rate, seconds
 
 _STRIP: Final = 96.0
-_GAP: Final = 40.0
+_GAP: Final = 48.0
 _ROW: Final = 24.0  # of labels of events
 _LETTER: Final = 10.5  # width of one, where text is largest
 _LEAD: Final = (
@@ -108,7 +108,7 @@ def faults_chart(title: str, lines: dict[str, list[list[Moment]]], events: dict[
     latest = max(*(moment.at for moment in moments), *events.values())
     x = _time(latest)
     rows = _label_rows(events, x)
-    top = _ROW * (max(rows.values(), default=0) + 1) + 26
+    top = _ROW * (max(rows.values(), default=0) + 1) + 34
     strips = _strips(moments, top)
     bottom = strips[-1].y.start
     svg = drawing(bottom + BELOW, f"Time line: {title}")

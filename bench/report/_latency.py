@@ -20,8 +20,8 @@ _STEPS_A_NINE: Final = 16
 _MARKED: Final = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999, "max": 1.0}
 _SHOWN: Final = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999, "Max": 1.0}
 _LEAD: Final = (
-    "How long operations took, from the moment each was due. Each step to the right is one more nine: the "
-    "further right a line stays low, the fewer callers wait. Rounds are merged exactly; thin bars are the range of the rounds."
+    "How long operations took, from the moment each was due. Each step to the right is one more nine: the further "
+    "right a line stays low, the fewer callers wait. Rounds are merged exactly; thin bars are the range of the rounds."
 )
 
 

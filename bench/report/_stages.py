@@ -7,12 +7,12 @@ from typing import Final
 
 from bench.groups import by_setting, counted
 from bench.record import Run, Sample
-from bench.report._cards import Panel, card, grid, section
+from bench.report._cards import Panel, card, grid, numbers, section
 from bench.report._chart import BELOW, LEFT, RIGHT, WIDTH, drawing
 from bench.report._elements import Element, add, element
 from bench.report._looks import Looks
 from bench.report._scales import Scale, linear
-from bench.units import seconds
+from bench.units import NOTHING, seconds
 
 _TONES: Final = 8
 _LEFT: Final = 4.0
@@ -29,7 +29,9 @@ def stages_section(run: Run, looks: Looks) -> Element | None:
         spent = {name: found for name, samples in contenders.items() if (found := _spent(samples))}
         if spent:
             chart = stages_chart(f"{setting.scenario}, {setting.title}", spent, tones, looks)
-            body = [chart, _legend(spent, tones)]
+            stages = [name for name in tones if any(name in found for found in spent.values())]
+            rows = [(looks[name], contenders[name], _row(found, stages)) for name, found in spent.items()]
+            body = [chart, _legend(stages, tones), numbers(stages, rows)]
             by_scenario.setdefault(setting.scenario, []).append(Panel(setting.title, body, weight=len(spent)))
     if not by_scenario:
         return None
@@ -42,11 +44,14 @@ def _spent(samples: list[Sample]) -> dict[str, float]:
     return {name: median(sample.stages[name] for sample in samples if name in sample.stages) for name in names}
 
 
-def _legend(spent: dict[str, dict[str, float]], tones: dict[str, int]) -> Element:
-    names = [name for name in tones if any(name in stages for stages in spent.values())]
+def _row(spent: dict[str, float], stages: list[str]) -> list[str]:
+    return [seconds(spent[stage]) if stage in spent else NOTHING for stage in stages]
+
+
+def _legend(stages: list[str], tones: dict[str, int]) -> Element:
     return element(
         "p",
-        *(element("span", element("i", class_=f"tone s{tones[name]}"), name) for name in names),
+        *(element("span", element("i", class_=f"tone s{tones[name]}"), name) for name in stages),
         class_="tones",
     )
 
