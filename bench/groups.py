@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -13,6 +12,7 @@ from bench.units import digits, size
 
 _NAMED: Final[Mapping[str, Callable[[str], str]]] = {
     "callers": lambda value: f"{value} caller{'' if value == '1' else 's'}",
+    "rate": lambda value: f"{value}/s",
     "batch": lambda value: f"batch of {value}",
     "keys": lambda value: f"{value} keys",
 }
@@ -57,7 +57,8 @@ class Spread:
 
 
 def params_in_words(params: Mapping[str, float | str]) -> list[str]:
-    return [_in_words(name, params[name]) for name in _in_order(params)]
+    """An open loop has no callers, which is nothing to speak of."""
+    return [_in_words(name, params[name]) for name in _in_order(params) if (name, params[name]) != ("callers", 0)]
 
 
 def _in_order(names: Iterable[str]) -> list[str]:
@@ -85,11 +86,6 @@ def by_setting(samples: Iterable[Sample], *, without: str = "") -> dict[Setting,
     for sample in samples:
         groups.setdefault(Setting.of(sample, without=without), {}).setdefault(sample.contender, []).append(sample)
     return groups
-
-
-def anchor(text: str) -> str:
-    """A name as part of an address within a page: letters, digits and hyphens."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 def rates(samples: Sequence[Sample]) -> Spread | None:

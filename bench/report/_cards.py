@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from bench.groups import anchor
 from bench.record import Sample
 from bench.report._elements import Child, Element, add, element
 from bench.report._looks import Look
@@ -28,12 +27,11 @@ def grid(cards: Iterable[Element]) -> Element:
     return element("div", *cards, class_="cards")
 
 
-def card(kind: str, scenario: str, panels: Sequence[Panel]) -> Element:
-    identity = f"{kind}-{anchor(scenario)}"
+def card(scenario: str, panels: Sequence[Panel]) -> Element:
     best = max(range(len(panels)), key=lambda i: panels[i].weight)
     article = element("article", element("h3", scenario), class_="card", data_card="")
     if len(panels) > 1:
-        choice = element("select", id=f"{identity}-setting")
+        choice = element("select")
         for i, panel in enumerate(panels):
             add(choice, element("option", panel.title, value=str(i), selected="" if i == best else None))
         add(article, element("label", "Setting ", choice, class_="setting"))

@@ -23,7 +23,8 @@ _ROW: Final = 24.0  # of labels of events
 _LETTER: Final = 10.5  # width of one, where text is largest
 _LEAD: Final = (
     "What callers see while a tier fails and comes back. The strong line is the round in the middle by operations "
-    "done, the faint ones are the other rounds. A gap means that nothing came back in that time."
+    "done, the faint ones are the other rounds. Operations stand where they were due; a gap is a time of which nothing "
+    "came back."
 )
 
 
@@ -32,7 +33,7 @@ class Moment:
     """A slice, as rates."""
 
     at: float
-    operations: float
+    answers: float
     p99: float | None
     errors: float
     hit_ratio: float | None
@@ -40,18 +41,15 @@ class Moment:
 
 def faults_section(run: Run, looks: Looks) -> Element | None:
     """Of the samples that hold events: time lines in which nothing happens are the other charts' business."""
-    by_scenario: dict[str, list[Panel]] = {}
+    cards: list[Element] = []
     for setting, contenders in by_setting(run.samples).items():
         lines = {name: found for name, samples in contenders.items() if (found := _lines(samples))}
         if lines:
             rows = [(looks[name], samples, [_rate(samples)]) for name, samples in contenders.items()]
             title = f"{setting.scenario}, {setting.title}"
             body = [faults_chart(title, lines, _events(contenders), looks), numbers(["Rate"], rows)]
-            by_scenario.setdefault(setting.scenario, []).append(Panel(setting.title, body, weight=len(lines)))
-    if not by_scenario:
-        return None
-    cards = grid(card("faults", scenario, panels) for scenario, panels in by_scenario.items())
-    return section("faults", "Through a fault", _LEAD, cards)
+            cards.append(card(setting.scenario, [Panel(setting.title, body, weight=len(lines))]))
+    return section("faults", "Through a fault", _LEAD, grid(cards)) if cards else None
 
 
 def _rate(samples: list[Sample]) -> str:
@@ -78,13 +76,15 @@ def _moments(sample: Sample) -> list[Moment]:
     regular = median(after - before for before, after in pairwise(starts)) or 1.0
     moments: list[Moment] = []
     for part in sample.timeline:
+        while moments and part.at - moments[-1].at > regular:  # a stretch in which nothing was due
+            moments.append(Moment(moments[-1].at + regular, 0.0, None, 0.0, None))
         # The last slice may be short; a very short one would turn its few operations into a peak.
         width = min(max(sample.seconds - part.at, regular / 2), regular) if part.at == starts[-1] else regular
         moments.append(
             Moment(
                 part.at + width / 2,
-                part.operations / width,
-                part.p99 if part.operations else None,
+                (part.operations - part.errors) / width,
+                part.p99 if part.operations > part.errors else None,
                 part.errors / width,
                 part.hits / (part.operations * keys) if part.operations else None,
             )
@@ -140,10 +140,14 @@ def _strips(moments: Sequence[Moment], top: float) -> list[_Strip]:
     slow = [moment.p99 for moment in moments if moment.p99 is not None]
     halves = [Tick(0.0, "0 %"), Tick(0.5, "50 %", minor=True), Tick(1.0, "100 %")]
     return [
-        _Strip("operations a second", linear((m.operations for m in moments), *place(0), rate), lambda m: m.operations),
+        _Strip("answers a second", linear((m.answers for m in moments), *place(0), rate), lambda m: m.answers),
         _Strip("p99", logarithmic(slow, *place(1)), lambda m: m.p99),
         _Strip("errors a second", linear((m.errors for m in moments), *place(2), rate), lambda m: m.errors),
-        _Strip("hit ratio", Scale(0.0, 1.0, *place(3), log=False, ticks=halves), lambda m: m.hit_ratio),
+        _Strip(
+            "hits, of the keys of all operations",
+            Scale(0.0, 1.0, *place(3), log=False, ticks=halves),
+            lambda m: m.hit_ratio,
+        ),
     ]
 
 
@@ -172,7 +176,7 @@ def _spots(look: Look, moments: Sequence[Moment], x: Scale, strips: Sequence[_St
     for moment in moments:
         slow = "nothing came back" if moment.p99 is None else f"p99 {seconds(moment.p99)}"
         hits = "" if moment.hit_ratio is None else f"\nhits {100 * moment.hit_ratio:.1f} %"
-        tip = f"{look.name}\nat {digits(moment.at)} s: {rate(moment.operations)}, {slow}"
+        tip = f"{look.name}\nat {digits(moment.at)} s: {rate(moment.answers)}, {slow}"
         tip += f"\nerrors {rate(moment.errors)}{hits}"
         for strip in strips:
             if (value := strip.value(moment)) is not None:

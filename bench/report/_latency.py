@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from bench.groups import Setting, Spread, by_setting, counted, percentiles, rates
-from bench.histograms import Distribution
 from bench.record import Run, Sample
 from bench.report._cards import Panel, card, grid, numbers, section
 from bench.report._chart import BELOW, LEFT, RIGHT, TOP, Point, drawing, line, mark, plane, series, whisker
+from bench.report._distribution import Distribution
 from bench.report._elements import Element
 from bench.report._looks import Look, Looks
 from bench.report._scales import Scale, logarithmic, share_of_slowest
@@ -32,7 +32,7 @@ def latency_section(run: Run, looks: Looks) -> Element | None:
             by_scenario.setdefault(setting.scenario, []).append(panel)
     if not by_scenario:
         return None
-    cards = grid(card("latency", scenario, panels) for scenario, panels in by_scenario.items())
+    cards = grid(card(scenario, panels) for scenario, panels in by_scenario.items())
     return section("latency", "Latency", _LEAD, cards)
 
 

@@ -35,7 +35,7 @@ def stages_section(run: Run, looks: Looks) -> Element | None:
             by_scenario.setdefault(setting.scenario, []).append(Panel(setting.title, body, weight=len(spent)))
     if not by_scenario:
         return None
-    cards = grid(card("stages", scenario, panels) for scenario, panels in by_scenario.items())
+    cards = grid(card(scenario, panels) for scenario, panels in by_scenario.items())
     return section("stages", "Where the time goes", _LEAD, cards)
 
 

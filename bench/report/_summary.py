@@ -125,9 +125,14 @@ def _figure(figure: Figure) -> Element:
     )
 
 
-def figure_strip(figure: Figure) -> Element:
-    """The range of the rounds and the median, beside the goal; the side that is aimed at is shaded."""
+def figure_strip(figure: Figure) -> Element | None:
+    """The range of the rounds and the median, beside the goal; the side that is aimed at is shaded.
+
+    None for what cannot be drawn, such as a ratio to nothing.
+    """
     values = [figure.low, figure.high, figure.value, figure.goal]
+    if not all(map(math.isfinite, values)):
+        return None
     log = min(values) > 0
     places = [math.log(value) if log else value for value in values]
     low, high = min(places), max(places)

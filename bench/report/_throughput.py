@@ -29,7 +29,7 @@ def throughput_section(run: Run, looks: Looks) -> Element | None:
             by_scenario.setdefault(setting.scenario, []).append(panel)
     if not by_scenario:
         return None
-    cards = grid(card("throughput", scenario, panels) for scenario, panels in by_scenario.items())
+    cards = grid(card(scenario, panels) for scenario, panels in by_scenario.items())
     return section("throughput", "Throughput", _LEAD, cards)
 
 

@@ -154,8 +154,8 @@ def _open(random: Random, scenario: str, contender: str, number: int, value_byte
 def _degraded(random: Random, contender: str, number: int) -> Sample:
     peak, alone = CONTENDERS[contender]
     events: Mapping[str, float] = {"front frozen": 2.0, "front back": 4.02, "front flushed": 4.4}
-    common = {"scenario": "degraded-frozen", "contender": contender, "round": number, "mode": "open"}
-    params: Mapping[str, float] = {"callers": 64.0, "batch": 1.0}
+    common = {"scenario": "degraded", "contender": contender, "round": number, "mode": "open"}
+    params: Mapping[str, float | str] = {"callers": 0, "batch": 1.0, "rate": 400.0, "fault": "front frozen"}
     if contender == "cashews":
         why = "it could not be set up: ConnectionError: the front went away"
         return make_sample(
@@ -185,7 +185,8 @@ def _slice(random: Random, at: float, ours: bool, rate: float, alone: float) -> 
     p50 = alone * random.uniform(0.95, 1.1)
     if frozen and not ours:
         errors = random.randint(3, 9)
-        return Slice(at, 0 if at < 2.6 else errors, errors, 0, 1.0, 1.0 + random.random())
+        answered = 0 if at < 2.6 else 4
+        return Slice(at, errors + answered, errors, 0, 1.0, 1.0 + random.random() if answered else 0.0)
     if frozen:
         return Slice(at, done, 0, done, 0.0021, 0.051 if at < 2.4 else 0.006)
     hits = round(done * (0.6 + 0.4 * (at - 4.4) / 0.8)) if cold else done

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import re
 from base64 import b64encode
 from hashlib import sha256
@@ -144,6 +145,12 @@ def test_figures_say_whether_they_are_reached() -> None:
         "✓ reached none 0 keys at most 0 keys 0 keys to 0 keys",
         "✓ reached time 3.1 ms at most 5 ms 2.6 ms to 4.8 ms",
     ]
+
+
+def test_a_ratio_to_nothing_is_a_figure_too() -> None:
+    (line,) = rows(figures_section(make_run(figures=[make_figure(value=math.inf, high=math.inf)])))
+    assert "✓ reached" in text(line)
+    assert line.find(".//svg") is None
 
 
 def test_names_cannot_break_out(tmp_path: Path) -> None:

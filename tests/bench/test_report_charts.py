@@ -45,7 +45,7 @@ def cards(section: Element | None) -> dict[str, Element]:
 
 def test_latency_has_a_card_a_scenario_and_a_line_a_contender(run: Run) -> None:
     found = cards(latency_section(run, looks_of(run)))
-    assert list(found) == ["hit-front", "zipf", "write", "degraded-frozen"]
+    assert list(found) == ["hit-front", "zipf", "write", "degraded"]
     assert [len(of_class(card, "panel")) for card in found.values()] == [4, 3, 1, 1]
     panels = of_class(found["hit-front"], "panel")
     assert [len(of_class(panel, "series")) for panel in panels] == [10] * 4
@@ -134,7 +134,7 @@ def _faulty(timeline: list[Slice], **changes: object) -> Sample:
 def test_a_time_line_shows_four_measures_and_the_events() -> None:
     timeline = [
         Slice(0.0, 100, 0, 1600, 0.001, 0.002),
-        Slice(1.0, 0, 7, 0, 0.0, 0.0),
+        Slice(1.0, 7, 7, 0, 0.0, 0.0),
         Slice(2.0, 50, 0, 400, 0.001, 0.004),
         Slice(3.0, 80, 0, 1280, 0.001, 0.004),
     ]
@@ -143,7 +143,7 @@ def test_a_time_line_shows_four_measures_and_the_events() -> None:
     said = list(dict.fromkeys(tips(section)))
     assert said == [
         "x\nat 0.5 s: 100/s, p99 2 ms\nerrors 0/s\nhits 100.0 %",
-        "x\nat 1.5 s: 0/s, nothing came back\nerrors 7/s",
+        "x\nat 1.5 s: 0/s, nothing came back\nerrors 7/s\nhits 0.0 %",
         "x\nat 2.5 s: 50/s, p99 4 ms\nerrors 0/s\nhits 50.0 %",
         "x\nat 3.5 s: 80/s, p99 4 ms\nerrors 0/s\nhits 100.0 %",
     ]
@@ -153,9 +153,9 @@ def test_a_time_line_shows_four_measures_and_the_events() -> None:
         ("text", "front frozen"),
         ("text", "front back"),
     ]
-    # Operations and errors run through; p99 and hit ratio have only two neighbouring values, after the gap.
+    # All run through but p99, which has only two neighbouring values, after the gap.
     strong = [path for path in of_class(section, "line") if path.tag == "path"]
-    assert [path.get("d", "").count("L") for path in strong] == [3, 1, 3, 1]
+    assert [path.get("d", "").count("L") for path in strong] == [3, 1, 3, 3]
 
 
 def test_the_middle_round_is_strong_and_the_others_faint() -> None:
@@ -166,6 +166,29 @@ def test_the_middle_round_is_strong_and_the_others_faint() -> None:
     assert "faint" in (faint.get("class") or "")
     assert len(faint.findall("path")) == 8
     assert {tip.split()[-9] for tip in tips(strong)} == {"20/s,"}
+
+
+def test_a_stretch_in_which_nothing_was_due_is_no_answers_a_second() -> None:
+    timeline = [Slice(at, 100, 0, 100, 0.1, 0.1) for at in (0.0, 1.0, 2.0, 5.0, 6.0)]
+    run = make_run([make_sample(contender="x", seconds=7.0, timeline=timeline, events={"x": 1.0})])
+    section = faults_section(run, looks_of(run))
+    assert [tip.split("\n")[1] for tip in dict.fromkeys(tips(section))][2:6] == [
+        "at 2.5 s: 100/s, p99 100 ms",
+        "at 3.5 s: 0/s, nothing came back",
+        "at 4.5 s: 0/s, nothing came back",
+        "at 5.5 s: 100/s, p99 100 ms",
+    ]
+
+
+def test_each_fault_has_a_card_of_its_own() -> None:
+    timeline = [Slice(float(i), 100, 0, 100, 0.1, 0.1) for i in range(3)]
+    run = make_run([_faulty(timeline, params={"fault": fault, "callers": 0}) for fault in ("front dead", "slow store")])
+    section = faults_section(run, looks_of(run))
+    assert section is not None
+    assert [title.text for title in section.iter("h4")] == [
+        "closed loop · fault front dead",
+        "closed loop · fault slow store",
+    ]
 
 
 def test_a_last_slice_that_is_cut_short_is_no_peak() -> None:

@@ -5,8 +5,8 @@ from typing import Any, cast
 import pytest
 from hdrh.histogram import HdrHistogram
 
-from bench.histograms import Distribution
 from bench.record import Latency
+from bench.report._distribution import Distribution
 from tests.bench.runs import latency_of, make_sample
 
 
