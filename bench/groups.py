@@ -32,9 +32,13 @@ class Setting:
         return cls(sample.scenario, sample.mode, tuple(params))
 
     @property
+    def words(self) -> list[str]:
+        """The mode and the parameters."""
+        return [f"{self.mode} loop", *params_in_words(dict(self.params))]
+
+    @property
     def title(self) -> str:
-        """The mode and the parameters, in words."""
-        return " · ".join([f"{self.mode} loop", *params_in_words(dict(self.params))])
+        return " · ".join(self.words)
 
 
 @dataclass(frozen=True, slots=True)

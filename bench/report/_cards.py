@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from bench.groups import Setting
 from bench.record import Sample
 from bench.report._elements import Child, Element, add, element
 from bench.report._looks import Look
@@ -13,7 +14,7 @@ from bench.units import digits
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    title: str
+    setting: Setting
     body: Sequence[Element]
     #: The panel that tells most is shown first.
     weight: float
@@ -31,12 +32,14 @@ def card(scenario: str, panels: Sequence[Panel]) -> Element:
     best = max(range(len(panels)), key=lambda i: panels[i].weight)
     article = element("article", element("h3", scenario), class_="card", data_card="")
     if len(panels) > 1:
+        common = set[str].intersection(*(set(panel.setting.words) for panel in panels))
         choice = element("select")
         for i, panel in enumerate(panels):
-            add(choice, element("option", panel.title, value=str(i), selected="" if i == best else None))
-        add(article, element("label", "Setting ", choice, class_="setting"))
+            told = " · ".join(word for word in panel.setting.words if word not in common)
+            add(choice, element("option", told, value=str(i), selected="" if i == best else None))
+        add(article, element("label", "With ", choice, class_="setting"))
     for panel in panels:
-        add(article, element("div", element("h4", panel.title), *panel.body, class_="panel"))
+        add(article, element("div", element("h4", panel.setting.title), *panel.body, class_="panel"))
     return article
 
 

@@ -20,11 +20,12 @@ from bench.units import NOTHING, digits, rate, seconds
 _STRIP: Final = 96.0
 _GAP: Final = 48.0
 _ROW: Final = 24.0  # of labels of events
+_DRAWN: Final = 5  # marks on a line
 _LETTER: Final = 10.5  # width of one, where text is largest
 _LEAD: Final = (
     "What callers see while a tier fails and comes back. The strong line is the round in the middle by operations "
     "done, the faint ones are the other rounds. Operations stand where they were due; a gap is a time of which nothing "
-    "came back."
+    "came back. The hit ratio is that of the keys of all operations, also of those that write."
 )
 
 
@@ -48,7 +49,7 @@ def faults_section(run: Run, looks: Looks) -> Element | None:
             rows = [(looks[name], samples, [_rate(samples)]) for name, samples in contenders.items()]
             title = f"{setting.scenario}, {setting.title}"
             body = [faults_chart(title, lines, _events(contenders), looks), numbers(["Rate"], rows)]
-            cards.append(card(setting.scenario, [Panel(setting.title, body, weight=len(lines))]))
+            cards.append(card(setting.scenario, [Panel(setting, body, weight=len(lines))]))
     return section("faults", "Through a fault", _LEAD, grid(cards)) if cards else None
 
 
@@ -144,7 +145,7 @@ def _strips(moments: Sequence[Moment], top: float) -> list[_Strip]:
         _Strip("p99", logarithmic(slow, *place(1)), lambda m: m.p99),
         _Strip("errors a second", linear((m.errors for m in moments), *place(2), rate), lambda m: m.errors),
         _Strip(
-            "hits, of the keys of all operations",
+            "hit ratio",
             Scale(0.0, 1.0, *place(3), log=False, ticks=halves),
             lambda m: m.hit_ratio,
         ),
@@ -171,9 +172,11 @@ def _parts(moments: Sequence[Moment], x: Scale, strip: _Strip) -> list[list[Poin
 
 
 def _spots(look: Look, moments: Sequence[Moment], x: Scale, strips: Sequence[_Strip]) -> list[Element]:
-    """Places that can be asked for their values; not drawn until then."""
+    """Places that can be asked for their values. A few are drawn, elsewhere for each contender, to tell lines apart."""
     spots: list[Element] = []
-    for moment in moments:
+    every = max(1, len(moments) // _DRAWN)
+    for number, moment in enumerate(moments):
+        classes = "mark" if (number - 2 * look.index) % every == 0 else "mark spot"
         slow = "nothing came back" if moment.p99 is None else f"p99 {seconds(moment.p99)}"
         hits = "" if moment.hit_ratio is None else f"\nhits {100 * moment.hit_ratio:.1f} %"
         tip = f"{look.name}\nat {digits(moment.at)} s: {rate(moment.answers)}, {slow}"
@@ -181,7 +184,7 @@ def _spots(look: Look, moments: Sequence[Moment], x: Scale, strips: Sequence[_St
         for strip in strips:
             if (value := strip.value(moment)) is not None:
                 across, down = x(moment.at), strip.y(value)
-                spots.append(look.shape(across, down, class_="mark spot", data_tip=tip, data_x=across, data_y=down))
+                spots.append(look.shape(across, down, class_=classes, data_tip=tip, data_x=across, data_y=down))
     return spots
 
 

@@ -46,7 +46,7 @@ def _panel(setting: Setting, contenders: dict[str, list[Sample]], looks: Looks) 
         numbers(["Rate", *_SHOWN], rows),
     ]
     # Of two equally full panels the open loop is the one without coordinated omission.
-    return Panel(setting.title, body, weight=len(curves) + (0.5 if setting.mode == "open" else 0))
+    return Panel(setting, body, weight=len(curves) + (0.5 if setting.mode == "open" else 0))
 
 
 def _row(samples: list[Sample], curve: Distribution | None) -> list[str]:

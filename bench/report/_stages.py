@@ -32,7 +32,7 @@ def stages_section(run: Run, looks: Looks) -> Element | None:
             stages = [name for name in tones if any(name in found for found in spent.values())]
             rows = [(looks[name], contenders[name], _row(found, stages)) for name, found in spent.items()]
             body = [chart, _legend(stages, tones), numbers(stages, rows)]
-            by_scenario.setdefault(setting.scenario, []).append(Panel(setting.title, body, weight=len(spent)))
+            by_scenario.setdefault(setting.scenario, []).append(Panel(setting, body, weight=len(spent)))
     if not by_scenario:
         return None
     cards = grid(card(scenario, panels) for scenario, panels in by_scenario.items())

@@ -48,7 +48,7 @@ def _panel(setting: Setting, contenders: dict[str, list[Sample]], looks: Looks) 
         throughput_chart(f"{setting.scenario}, {setting.title}", speeds, looks),
         numbers([f"{number:g}" for number in callers], rows),
     ]
-    return Panel(setting.title, body, weight=len(speeds) + (0.5 if setting.mode == "closed" else 0))
+    return Panel(setting, body, weight=len(speeds) + (0.5 if setting.mode == "closed" else 0))
 
 
 def _speeds(samples: list[Sample]) -> _Speeds:

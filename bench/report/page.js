@@ -11,10 +11,7 @@ for (const card of all("[data-card]")) {
   const choice = card.querySelector("select");
   if (!choice) continue;
   const panels = all(".panel", card);
-  const choose = () => panels.forEach((panel, i) => {
-    panel.hidden = i !== Number(choice.value);
-    panel.classList.add("chosen");
-  });
+  const choose = () => panels.forEach((panel, i) => { panel.hidden = i !== Number(choice.value); });
   choice.addEventListener("change", choose);
   choose();
 }

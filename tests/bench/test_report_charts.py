@@ -263,3 +263,14 @@ def test_seconds_have_a_readable_unit() -> None:
         "950 ms",
         "95 s",
     ]
+
+
+def test_a_choice_of_settings_names_what_differs() -> None:
+    params = [{"callers": 64, "zipf": zipf, "churn": 0.01, "value_bytes": 2000} for zipf in (0.8, 1.2)]
+    run = make_run([make_sample(params=one) for one in params])
+    section = latency_section(run, looks_of(run))
+    assert section is not None
+    assert [option.text for option in section.iter("option")] == ["zipf 0.8", "zipf 1.2"]
+    assert [title.text for title in section.iter("h4")] == [
+        f"closed loop · 64 callers · churn 0.01 · 2 kB value · zipf {zipf}" for zipf in (0.8, 1.2)
+    ]
