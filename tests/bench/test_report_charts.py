@@ -274,3 +274,18 @@ def test_a_choice_of_settings_names_what_differs() -> None:
     assert [title.text for title in section.iter("h4")] == [
         f"closed loop · 64 callers · churn 0.01 · 2 kB value · zipf {zipf}" for zipf in (0.8, 1.2)
     ]
+
+
+def test_a_line_passes_through_its_marks_and_those_are_in_proportion() -> None:
+    rounds = {1: [900.0, 1000.0, 1800.0], 16: [3900.0, 4000.0, 4050.0], 64: [100.0, 2000.0, 2200.0]}
+    run = make_run(
+        [make_sample(params={"callers": n}, achieved=speed) for n, found in rounds.items() for speed in found]
+    )
+    (series,) = of_class(throughput_section(run, looks_of(run)), "series")
+    places = [(float(mark.get("data-x", 0)), float(mark.get("data-y", 0))) for mark in of_class(series, "mark")]
+    path = series.find("path")
+    assert path is not None
+    assert path.get("d") == "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
+    assert (places[0][1] - places[2][1]) / (places[2][1] - places[1][1]) == pytest.approx(0.5, abs=0.01)
+    lengths = [float(w.get("y1", 0)) - float(w.get("y2", 0)) for w in of_class(series, "whisker")]
+    assert lengths[0] / lengths[2] == pytest.approx(900 / 2100, abs=0.01)
