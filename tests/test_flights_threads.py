@@ -139,3 +139,22 @@ def test_an_interrupted_synchronous_caller_leaves_no_flight_that_nobody_leads(st
         cache.sync.get("k")
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(cache.sync.get_or_compute, "k", lambda: "next").result(PATIENCE_SECONDS) == "next"
+
+
+def test_two_threads_whose_computations_need_one_another_both_end(cache: TieredCache) -> None:
+    both = threading.Barrier(2, timeout=PATIENCE_SECONDS)
+    results: list[str] = []
+
+    def ask(mine: str, other: str) -> None:
+        def compute() -> str:
+            both.wait()
+            return f"{mine}({cache.sync.get_or_compute(other, lambda: other)})"
+
+        results.append(cache.sync.get_or_compute(mine, compute))
+
+    threads = [threading.Thread(target=ask, args=pair, daemon=True) for pair in (("a", "b"), ("b", "a"))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE_SECONDS)
+    assert sorted(results) in (["a(b(a))", "b(a)"], ["a(b)", "b(a(b))"])
