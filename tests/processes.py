@@ -106,6 +106,7 @@ class OurProcess(Process):
     def __init__(self, tiers: Tiers, scope: Scope) -> None:
         super().__init__(tiers)
         self.cache = TieredCache(self.front, self.store, **UNHURRIED)
+        self.cache.view.shared.engine.on_change = lambda _: None  # the background would empty cells of other stages
         self.space = self.cache.namespace(*scope.path)
         self.above = self.cache.namespace(*scope.path[:-1])
 

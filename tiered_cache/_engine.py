@@ -19,7 +19,7 @@ from ._errors import FrontUnavailableError, StoreUnavailableError
 from ._fork import forget_after_fork
 from ._guard import GuardedFront, GuardedStore
 from ._keys import Key, Scope, front_key
-from ._look import Answer, Fetch, Lifetimes, Look, Missing
+from ._look import Answer, Fetch, Lifetimes, Look, Missing, Seen
 from ._options import Options
 from ._rule import MARK_WRITE, SETTLE_READ, SETTLE_WRITE, Step
 from ._stats import Recorder
@@ -70,7 +70,7 @@ class Engine:
         #: Told how many keys changed. A clear counts as many.
         self.on_change: Callable[[int], None] = lambda _: None
         self.forget()
-        self._remembered: dict[bytes, int] = {}
+        self._remembered: dict[bytes, Seen] = {}
         self._typical = _TYPICAL_BYTES
         limits = Limits(options.batch_items, options.batch_bytes, options.batches_in_flight)
         self._looks: Batcher[Key, Result | Missing] = Batcher(self._look, limits, self._weigh, eager=True)
@@ -137,7 +137,7 @@ class Engine:
 
         async def commit() -> Iterable[Cell]:
             version = await self._store.clear(scope.address)
-            self._remember({scope.address: version})
+            self._remember({scope.address: Seen(b"", version)})
             return [Cell(value_cell(digest, version, b""), self._lifetimes.watermark)]
 
         await to_the_end(partial(self._change, prefix, [digest], commit, partial(self._recorder.add, "clears")))
@@ -195,12 +195,13 @@ class Engine:
             except StoreUnavailableError as error:
                 reply([error] * len(keys))
                 return
-        look = Look(keys, prefix)
+        look = Look(keys, prefix, self._remembered)
         cells = await self._front.get(look.front_keys)
         look.see(cells)
         if cells is not None:
             self._learn([len(cell) for cell in cells[: len(keys)] if cell])
-        self._remember(look.watermarks)
+        if look.news:
+            self._remember(look.news)
         self._recorder.add("hits_front", sum(key.digest in look.answers for key in keys))
         self._recorder.add("corrupt", look.corrupt)
         reply([look.answers.get(key.digest) or look.missing[key.digest] for key in keys])
@@ -224,7 +225,7 @@ class Engine:
                 raise
             if unavailable is not None:
                 fetch.settles += [Step(SETTLE_READ, mark.key) for mark in marks]
-        self._remember(fetch.watermarks)
+        self._remember({address: Seen(b"", version) for address, version in fetch.watermarks.items()})
         answers = [fetch.answers.get(each.key.digest) for each in missing]
         tiers = Counter(answer.from_front for answer in answers if answer is not None)
         self._recorder.add("hits_front", tiers[True])
@@ -316,12 +317,14 @@ class Engine:
                 self._recorder.add("unmarked", len(keys))
         committed()
 
-    def _remember(self, watermarks: Mapping[bytes, int]) -> None:
-        """Keeps the watermarks seen last, for reads while the store is away."""
+    def _remember(self, watermarks: Mapping[bytes, Seen]) -> None:
+        """Keeps the watermarks seen last: for reads while the store is away, and to know a cell again."""
         if len(self._remembered) > _REMEMBERED_WATERMARKS:
             self._remembered.clear()
-        for address, version in watermarks.items():
-            self._remembered[address] = max(version, self._remembered.get(address, 0))
+        for address, seen in watermarks.items():
+            before = self._remembered.get(address)
+            if before is None or before.version < seen.version or (before.version == seen.version and seen.cell):
+                self._remembered[address] = seen
 
     def _weigh(self, questions: Sequence[object]) -> int:
         """What reads will probably bring, so that their batches can be limited before their answers are seen."""

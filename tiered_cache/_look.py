@@ -54,14 +54,25 @@ class Lifetimes:
         return ttl if left is None else min(ttl, left)
 
 
-class Look:
-    """What the front knows of a batch of keys: ask it for `front_keys`, and `see` what it says."""
+class Seen(NamedTuple):
+    """A watermark as it was seen last: its cell in the front (b"" where the store told it), and its version."""
 
-    def __init__(self, keys: Sequence[Key], prefix: bytes) -> None:
+    cell: bytes
+    version: int
+
+
+class Look:
+    """What the front knows of a batch of keys: ask it for `front_keys`, and `see` what it says.
+
+    `seen` is what earlier looks saw, by address: a watermark whose cell is still the same needs no reading.
+    """
+
+    def __init__(self, keys: Sequence[Key], prefix: bytes, seen: Mapping[bytes, Seen]) -> None:
         self._keys = {key.digest: key for key in keys}
         scopes = {key.scope.address: key.scope for key in self._keys.values()}
         self._watermark_of = {a: w for s in scopes.values() for a, w in zip(s.addresses, s.watermarks, strict=True)}
         self._prefix = prefix
+        self._seen = seen
         #: By digest, each key in one of the two once the front has been asked.
         self.answers: dict[bytes, Answer] = {}
         self.missing: dict[bytes, Missing] = {}
@@ -69,6 +80,8 @@ class Look:
         #: By address: versions of the last clears; and what may be marked where the front could not tell (see `head`).
         self.watermarks: dict[bytes, int] = {}
         self.unknown: dict[bytes, bytes | None] = {}
+        #: Those watermarks that had changed.
+        self.news: dict[bytes, Seen] = {}
 
     @property
     def front_keys(self) -> list[bytes]:
@@ -82,9 +95,12 @@ class Look:
             self.missing = {digest: Missing(key, None, None, self) for digest, key in self._keys.items()}
             return
         for (address, digest), cell in zip(self._watermark_of.items(), cells[len(self._keys) :], strict=True):
-            value = read_value(digest, cell) if cell else None
-            if value is not None:
+            seen = self._seen.get(address)
+            if cell and seen is not None and seen.cell == cell:
+                self.watermarks[address] = seen.version
+            elif cell and (value := read_value(digest, cell)) is not None:
                 self.watermarks[address] = value.version
+                self.news[address] = Seen(cell, value.version)
             else:
                 self.unknown[address] = self._markable(cell)
         for (digest, key), cell in zip(self._keys.items(), cells, strict=False):
@@ -148,10 +164,10 @@ class Fetch:
     def open(self) -> bool:
         return bool(self._absent or self._waiting)
 
-    def trust(self, remembered: Mapping[bytes, int]) -> None:
+    def trust(self, remembered: Mapping[bytes, Seen]) -> None:
         """Judges the waiting values by watermarks seen earlier: all there is while the store does not answer."""
         for address in self._unknown.keys() & remembered.keys():
-            self.watermarks[address] = max(remembered[address], self.watermarks.get(address, 0))
+            self.watermarks[address] = max(remembered[address].version, self.watermarks.get(address, 0))
         for digest, value in self._waiting.items():
             scope = self._keys[digest].scope
             if all(address in self.watermarks for address in scope.addresses):

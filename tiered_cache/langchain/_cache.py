@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from langchain_core.caches import BaseCache
@@ -18,6 +19,9 @@ from tiered_cache._view import INHERIT
 
 from ._questions import Question, questions_of
 from ._serde import GenerationsCodec
+
+# Settings of models whose namespaces are kept ready: few in a service, and asked for with every prompt.
+_MODELS: Final = 256
 
 
 class LangChainCache(BaseCache):
@@ -49,6 +53,7 @@ class LangChainCache(BaseCache):
             ttl=INHERIT if ttl is None else ttl, codec=GenerationsCodec()
         )
         self._fail_open: Final = FailOpen(type(self).__name__, self._answers)
+        self._model: Final = lru_cache(_MODELS)(self._answers.namespace)
 
     def lookup(self, prompt: str, llm_string: str) -> list[Generation] | None:
         """A new list of new objects, never empty; or None."""
@@ -56,7 +61,7 @@ class LangChainCache(BaseCache):
 
     async def alookup(self, prompt: str, llm_string: str) -> list[Generation] | None:
         """A new list of new objects, never empty; or None."""
-        return await self._fail_open.run("lookup", self._answers.namespace(llm_string).get(prompt), None)
+        return await self._fail_open.run("lookup", self._model(llm_string).get(prompt), None)
 
     def update(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
         """Replaces the whole answer. When it returns without a failure being counted, the answer is durable."""
@@ -68,7 +73,7 @@ class LangChainCache(BaseCache):
             await self._fail_open.run("update", self._replace(prompt, llm_string, generations), None)
 
     async def _replace(self, prompt: str, llm_string: str, generations: list[Generation]) -> None:
-        answers = self._answers.namespace(llm_string)
+        answers = self._model(llm_string)
         try:
             await answers.set(prompt, generations)
         except UnsupportedValueError as error:
@@ -95,7 +100,7 @@ class LangChainCache(BaseCache):
 
     async def adelete(self, prompt: str, llm_string: str) -> None:
         """Forgets one answer. An absent one is no error."""
-        await self._fail_open.run("delete", self._answers.namespace(llm_string).delete(prompt), None)
+        await self._fail_open.run("delete", self._model(llm_string).delete(prompt), None)
 
     def delete_through_llm(
         self, prompt: LanguageModelInput, llm: Runnable[LanguageModelInput, Any], stop: list[str] | None = None
