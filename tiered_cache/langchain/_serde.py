@@ -3,48 +3,21 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from math import isnan
 from typing import Any, Final, cast
 
 from langchain_core.load import Serializable, dumps, loads
-from langchain_core.messages import (
-    AIMessage,
-    AIMessageChunk,
-    ChatMessage,
-    ChatMessageChunk,
-    FunctionMessage,
-    FunctionMessageChunk,
-    HumanMessage,
-    HumanMessageChunk,
-    SystemMessage,
-    SystemMessageChunk,
-    ToolMessage,
-    ToolMessageChunk,
-)
 from langchain_core.messages.base import TextAccessor
-from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, Generation, GenerationChunk
+from langchain_core.outputs import Generation
 
 from tiered_cache._errors import CorruptValueError, UnsupportedValueError
 
-_GENERATIONS: Final[tuple[type[Generation], ...]] = (Generation, GenerationChunk, ChatGeneration, ChatGenerationChunk)
+from ._compact import GENERATIONS, MESSAGES, pack, unpack
 
 #: All that a payload can construct. Plain data holders: none of them opens, reads, calls or configures anything.
-_ALLOWED: Final[tuple[type[Serializable], ...]] = (
-    *_GENERATIONS,
-    AIMessage,
-    AIMessageChunk,
-    HumanMessage,
-    HumanMessageChunk,
-    SystemMessage,
-    SystemMessageChunk,
-    ToolMessage,
-    ToolMessageChunk,
-    FunctionMessage,
-    FunctionMessageChunk,
-    ChatMessage,
-    ChatMessageChunk,
-)
+_ALLOWED: Final[tuple[type[Serializable], ...]] = (*GENERATIONS, *MESSAGES)
+_MODELS: Final = frozenset(_ALLOWED)
 
 # What JSON gives back with the same type, and the str subclass that a chat generation's own `text` is.
 _SCALARS: Final = frozenset((str, int, float, bool, type(None), TextAccessor))
@@ -54,10 +27,11 @@ _SCALARS: Final = frozenset((str, int, float, bool, type(None), TextAccessor))
 _loads: Final[Callable[..., Any]] = inspect.unwrap(loads)
 
 _CORE: Final = b"\x01"
+_COMPACT: Final = b"\x02"
 
 
 class GenerationsCodec:
-    """Lists of generations, as langchain-core itself writes them, behind one byte that names the form.
+    """Lists of generations behind one byte that names the form: compact, or as langchain-core itself writes them.
 
     Carried exactly: text and generation info; messages of langchain-core's own classes with their content blocks, tool
     calls, usage and metadata, NaN and infinities among the numbers. Refused, since langchain-core would make something
@@ -71,59 +45,82 @@ class GenerationsCodec:
         """Raises UnsupportedValueError unless decoding gives back an equal list, types included."""
         try:
             _refuse_foreign(value)
-            payload = _CORE + dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
-            if _same(value, self.decode(payload)):
-                return payload
+            payload = _compact(value) or _core(value)
         except UnsupportedValueError:
             raise
         except Exception as error:  # noqa: BLE001  (validators of any class may raise anything; each means: not like this)
             raise UnsupportedValueError(f"{_described(value)} cannot be serialized: {type(error).__name__}") from None
-        raise UnsupportedValueError(f"{_described(value)} would not come out of langchain-core's serialization equal")
+        if payload is None:
+            raise UnsupportedValueError(
+                f"{_described(value)} would not come out of langchain-core's serialization equal"
+            )
+        return payload
 
     def decode(self, payload: bytes) -> list[Generation]:
         """New objects. Raises for anything but a list, not empty, of generations."""
-        if payload[:1] != _CORE:
-            raise CorruptValueError("not a payload of this codec")
-        text = payload[1:].decode("utf-8", "surrogatepass")
-        found: Any = _loads(text, allowed_objects=_ALLOWED, secrets_from_env=False)
-        if type(found) is not list or not found:
-            raise CorruptValueError("not a list of generations")
-        generations = cast("list[Any]", found)
-        if any(type(each) not in _GENERATIONS for each in generations):
-            raise CorruptValueError("not a list of generations")
-        return generations
+        form, body = payload[:1], payload[1:]
+        if form == _COMPACT:
+            return unpack(body)
+        if form == _CORE:
+            return _read_core(body)
+        raise CorruptValueError("not a payload of this codec")
+
+
+def _compact(value: Any) -> bytes | None:
+    """None where the compact form would not give back an equal list."""
+    try:
+        body = pack(value)
+        return _COMPACT + body if _same(value, unpack(body)) else None
+    except Exception:  # noqa: BLE001  (whatever it is, the general form may still carry the value)
+        return None
+
+
+def _core(value: Any) -> bytes | None:
+    """None where langchain-core's form would not give back an equal list."""
+    body = dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    return _CORE + body if _same(value, _read_core(body)) else None
+
+
+def _read_core(body: bytes) -> list[Generation]:
+    found: Any = _loads(body.decode("utf-8", "surrogatepass"), allowed_objects=_ALLOWED, secrets_from_env=False)
+    if type(found) is not list or not found:
+        raise CorruptValueError("not a list of generations")
+    generations = cast("list[Any]", found)
+    if any(type(each) not in GENERATIONS for each in generations):
+        raise CorruptValueError("not a list of generations")
+    return generations
 
 
 def _refuse_foreign(value: Any) -> None:
-    """Raises UnsupportedValueError for what langchain-core would turn into its `repr`, without ever asking for it."""
+    """Raises UnsupportedValueError for what serializers would turn into something else, without ever asking for it."""
     kind = cast("type[Any]", type(value))
-    if kind in _SCALARS:
-        return
-    if kind is list:
-        inner: Iterable[Any] = value
-    elif kind is dict:
-        inner = (part for pair in value.items() for part in pair)
-        if any(type(key) is not str for key in value):
-            raise UnsupportedValueError("a dict with keys other than str cannot be stored")
-    elif kind in _ALLOWED:
-        inner = _fields(value).values()
-    else:
+    if kind is dict:
+        for key, item in value.items():
+            if type(key) is not str:
+                raise UnsupportedValueError("a dict with keys other than str cannot be stored")
+            if type(item) not in _SCALARS:
+                _refuse_foreign(item)
+    elif kind is list:
+        for item in value:
+            if type(item) not in _SCALARS:
+                _refuse_foreign(item)
+    elif kind in _MODELS:
+        _refuse_foreign(_fields(value))
+    elif kind not in _SCALARS:
         raise UnsupportedValueError(f"a value of type {kind.__module__}.{kind.__qualname__} cannot be stored exactly")
-    for each in inner:
-        _refuse_foreign(each)
 
 
 def _same(given: Any, found: Any) -> bool:
     kind = cast("type[Any]", type(given))
     if type(found) is not kind:
         return False
+    if kind in _SCALARS:
+        return given == found or (kind is float and isnan(given) and isnan(found))
+    if kind is dict:
+        return given.keys() == found.keys() and all(map(_same, given.values(), [found[key] for key in given]))
     if kind is list:
         return len(given) == len(found) and all(map(_same, given, found))
-    if kind is dict:
-        return given.keys() == found.keys() and all(_same(item, found[key]) for key, item in given.items())
-    if kind in _ALLOWED:
-        return _same(_fields(given), _fields(found))
-    return given == found or (kind is float and isnan(given) and isnan(found))
+    return kind in _MODELS and _same(_fields(given), _fields(found))
 
 
 def _fields(model: Serializable) -> dict[str, Any]:
