@@ -43,6 +43,7 @@ CARRIED: list[Any] = [
     *(deque[int](), deque([1, (2,)], maxlen=5), {1, 2}, frozenset(("a",))),
     datetime.datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=datetime.UTC),
     *(datetime.date(2026, 1, 2), datetime.timedelta(days=1, microseconds=3)),
+    {uuid.UUID(int=1): [uuid.UUID(int=2), {"a": ({ANSWER.text: datetime.date(2026, 1, 2)},)}]},
     *(uuid.UUID(int=7), decimal.Decimal("1.10"), np.arange(6).reshape(2, 3)),
     *(ANSWER, HumanMessage("hi"), SystemMessage("be kind"), ToolMessage("4", tool_call_id="c1"), ANSWER.text),
     *(Document("text", metadata={"page": 1}), Send("node", {"x": 1}), Command(goto="x"), Interrupt("why")),

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from functools import lru_cache
 from hashlib import blake2b
@@ -31,6 +31,8 @@ _PAIRS: Final = _ESCAPE + "d"
 _TEXT: Final = _ESCAPE + "s"
 
 _SCALARS: Final = frozenset((str, int, float, bool, bytes, type(None)))
+_CONTAINERS: Final = frozenset((list, tuple, deque))
+_PACKED: Final = frozenset((list, tuple, deque, dict, TextAccessor))
 _SHAPE_BYTES: Final = 8
 _NAMED: Final = 8
 
@@ -62,8 +64,8 @@ class LangGraphCodec:
         """Raises UnsupportedValueError, naming classes and never contents, for what would not come out equal."""
         try:
             kind, data = self._serde.dumps_typed(_pack(value))
-            shape = _shape(value)
-            equal = self._same(value, _unpack(self._serde.loads_typed((kind, data))))
+            classes: list[type] = []
+            equal = self._same(value, _unpack(self._serde.loads_typed((kind, data)), classes))
         except Exception as error:  # serializers, and the values' own methods, raise what they like
             raise UnsupportedValueError(f"{_describe(value)} cannot be serialized ({type(error).__name__})") from error
         if not equal:
@@ -72,13 +74,14 @@ class LangGraphCodec:
                 "JsonPlusSerializer(allowed_msgpack_modules=[...])"
             )
         name = kind.encode()
-        return bytes((len(name),)) + name + shape + data
+        return bytes((len(name),)) + name + _shape(classes) + data
 
     def decode(self, payload: bytes) -> Any:
         start = 1 + payload[0]
         body = start + _SHAPE_BYTES
-        value = _unpack(self._serde.loads_typed((payload[1:start].decode(), payload[body:])))
-        if _shape(value) != payload[start:body]:
+        classes: list[type] = []
+        value = _unpack(self._serde.loads_typed((payload[1:start].decode(), payload[body:])), classes)
+        if _shape(classes) != payload[start:body]:
             raise CorruptValueError("the classes of a stored value are no longer what they were")
         return value
 
@@ -87,84 +90,95 @@ class LangGraphCodec:
         kind = cast("type[object]", type(one))
         if kind is not type(other):
             return False
+        if kind in _SCALARS:
+            return one == other or (one != one and other != other)  # NaN
         if isinstance(one, dict):
             a, b = cast("dict[Any, Any]", one), cast("dict[Any, Any]", other)
             return self._all_same(a, b) and self._all_same(a.values(), b.values())
         if isinstance(one, deque) and cast("deque[Any]", one).maxlen != other.maxlen:
             return False
         if isinstance(one, (list, tuple, deque)):
-            return self._all_same(cast("Iterable[Any]", one), cast("Iterable[Any]", other))
+            return self._all_same(cast("Collection[Any]", one), cast("Collection[Any]", other))
         equal = one == other
         if isinstance(equal, bool) and kind.__eq__ is not object.__eq__:
-            alike = equal or (one != one and other != other)  # NaN
+            alike = equal or (one != one and other != other)
             return alike and all(self._same(getattr(one, name), getattr(other, name)) for name in _fields(kind))
         return self._serde.dumps_typed(one) == self._serde.dumps_typed(other)
 
-    def _all_same(self, ones: Iterable[Any], others: Iterable[Any]) -> bool:
-        a, b = list(ones), list(others)
-        return len(a) == len(b) and all(map(self._same, a, b))
+    def _all_same(self, ones: Collection[Any], others: Collection[Any]) -> bool:
+        return len(ones) == len(others) and all(map(self._same, ones, others))
 
 
 def _pack(value: Any) -> Any:
     """The same in lists and dicts with string keys, of whatever stands in exactly these containers."""
     kind = cast("type[object]", type(value))
     if kind is list:
-        return [_pack(item) for item in value]
+        return _packed(value)
     if kind is tuple:
-        return {_TUPLE: [_pack(item) for item in value]}
+        return {_TUPLE: _packed(value)}
     if kind is deque:
-        return {_DEQUE: [value.maxlen, [_pack(item) for item in value]]}
+        return {_DEQUE: [value.maxlen, _packed(value)]}
     if kind is dict:
-        if all(type(key) is str and not key.startswith(_ESCAPE) for key in value):
-            return {key: _pack(item) for key, item in value.items()}
-        return {_PAIRS: [[_pack(key), _pack(item)] for key, item in value.items()]}
+        for key in value:
+            if type(key) is not str or key[:1] == _ESCAPE:
+                return {_PAIRS: [_packed(pair) for pair in value.items()]}
+        return {key: _pack(item) if type(item) in _PACKED else item for key, item in value.items()}
     if kind is TextAccessor:  # what `message.text` is
         return {_TEXT: str(value)}
     return value
 
 
-def _unpack(value: Any) -> Any:
+def _packed(values: Iterable[Any]) -> list[Any]:
+    return [_pack(each) if type(each) in _PACKED else each for each in values]
+
+
+def _unpack(value: Any, classes: list[type]) -> Any:
+    """What was packed. Adds to `classes` those that are neither containers nor plain data, in their order."""
     kind = cast("type[object]", type(value))
     if kind is list:
-        return [_unpack(item) for item in value]
+        return _unpacked(value, classes)
     if kind is not dict:
+        _add_classes((value,), classes)
         return value
     if len(value) == 1:
         ((key, body),) = value.items()
         if key == _TUPLE:
-            return tuple(_unpack(item) for item in body)
+            return tuple(_unpacked(body, classes))
         if key == _DEQUE:
-            return deque((_unpack(item) for item in body[1]), body[0])
+            return deque(_unpacked(body[1], classes), body[0])
         if key == _PAIRS:
-            return {_unpack(key): _unpack(item) for key, item in body}
+            return {_unpack(key, classes): _unpack(item, classes) for key, item in body}
         if key == _TEXT:
+            classes.append(TextAccessor)
             return TextAccessor(body)
-    return {key: _unpack(item) for key, item in value.items()}
+    return {key: item if type(item) in _SCALARS else _unpack(item, classes) for key, item in value.items()}
 
 
-def _shape(value: Any) -> bytes:
+def _unpacked(values: Iterable[Any], classes: list[type]) -> list[Any]:
+    return [each if type(each) in _SCALARS else _unpack(each, classes) for each in values]
+
+
+def _shape(classes: Iterable[type]) -> bytes:
     digest = blake2b(digest_size=_SHAPE_BYTES)
-    for kind in _classes(value):
+    for kind in classes:
         digest.update(_description(kind))
     return digest.digest()
 
 
-def _classes(value: Any) -> Iterator[type]:
-    """The classes in a value that are neither containers nor plain data, in their order."""
-    kind = cast("type[object]", type(value))
-    if kind in _SCALARS:
-        return
-    if kind is dict:
-        for key, item in value.items():
-            yield from _classes(key)
-            yield from _classes(item)
-    elif kind in (list, tuple, deque):
-        for item in value:
-            yield from _classes(item)
-    else:
-        yield kind
-        for name in _fields(kind):
-            yield from _classes(getattr(value, name))
+def _add_classes(values: Iterable[Any], classes: list[type]) -> None:
+    for value in values:
+        kind = cast("type[object]", type(value))
+        if kind in _SCALARS:
+            continue
+        if kind is dict:
+            for key, item in cast("dict[Any, Any]", value).items():
+                if type(key) not in _SCALARS or type(item) not in _SCALARS:
+                    _add_classes((key, item), classes)
+        elif kind in _CONTAINERS:
+            _add_classes(value, classes)
+        else:
+            classes.append(kind)
+            _add_classes([getattr(value, name) for name in _fields(kind)], classes)
 
 
 @lru_cache(maxsize=4096)
@@ -182,6 +196,6 @@ def _description(kind: type) -> bytes:
 def _describe(value: Any) -> str:
     found: list[type[object]] = [type(value)]
     with suppress(AttributeError, RecursionError):  # the outermost will do
-        found += _classes(value)
+        _add_classes((value,), found)
     names = dict.fromkeys(f"{kind.__module__}.{kind.__qualname__}" for kind in found)
     return "a value of " + ", ".join(list(names)[:_NAMED])
