@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol, cast
 
 from ._errors import ConfigurationError, UnsupportedValueError
@@ -53,6 +53,9 @@ _LEVELS: Final = 100
 
 _SCALARS: Final = frozenset((str, int, float, bool, type(None)))
 
+# Not escaped: two lone surrogates side by side would come out as one character.
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False, ensure_ascii=False)
+
 
 class PlainCodec:
     """The default: None, bool, int, float, str, bytes, and lists, tuples and dicts of these.
@@ -67,10 +70,7 @@ class PlainCodec:
         if type(value) is bytes:
             return _RAW + value
         try:
-            text = json.dumps(_to_json(value, _LEVELS), separators=(",", ":"), check_circular=False, ensure_ascii=False)
-            return _JSON + encode_text(
-                text
-            )  # escaped, two lone surrogates side by side would come out as one character
+            return _JSON + encode_text(_ENCODER.encode(_to_json(value, _LEVELS)))
         except ValueError as error:  # an int of more digits than Python converts to text
             raise UnsupportedValueError(f"a value cannot be stored: {error}") from None
 
@@ -106,20 +106,25 @@ def _to_json(value: Any, levels: int) -> Any:
         raise UnsupportedValueError(f"a value in more than {_LEVELS} levels, or containing itself, cannot be stored")
     levels -= 1
     if kind is list:
-        return [_to_json(item, levels) for item in cast("list[Any]", value)]
+        return _all_to_json(cast("list[Any]", value), levels)
     if kind is dict:
         pairs = cast("dict[Any, Any]", value)
-        if all(type(key) is str and not key.startswith(_ESCAPE) for key in pairs):
-            return {key: _to_json(item, levels) for key, item in pairs.items()}
-        return {_PAIRS: [[_to_json(key, levels), _to_json(item, levels)] for key, item in pairs.items()]}
+        for key in pairs:
+            if type(key) is not str or key[:1] == _ESCAPE:
+                return {_PAIRS: [_all_to_json(pair, levels) for pair in pairs.items()]}
+        return {key: item if type(item) in _SCALARS else _to_json(item, levels) for key, item in pairs.items()}
     if kind is bytes:
         return {_BYTES: base64.b64encode(value).decode()}
     if kind is tuple:
-        return {_TUPLE: [_to_json(item, levels) for item in cast("tuple[Any, ...]", value)]}
+        return {_TUPLE: _all_to_json(cast("tuple[Any, ...]", value), levels)}
     raise UnsupportedValueError(
         f"a value of type {kind.__module__}.{kind.__qualname__} cannot be stored by the default codec, which carries "
         "None, bool, int, float, str, bytes, list, tuple and dict: convert it, or give the namespace a codec of its own"
     )
+
+
+def _all_to_json(values: Iterable[Any], levels: int) -> list[Any]:
+    return [item if type(item) in _SCALARS else _to_json(item, levels) for item in values]
 
 
 _READERS: Final[dict[str, Callable[[Any], Any]]] = {
