@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from tiered_cache import MISSING, Entry, Front, PlainCodec, Step, Store
-from tiered_cache._cells import read_value, seal, unseal, value_cell
+from tiered_cache._cells import intact, payload_of, read_value, seal, value_cell
 from tiered_cache._keys import Scope, front_key
 from tiered_cache._rule import MARK_WRITE, SETTLE_WRITE
 
@@ -86,5 +86,5 @@ class NaiveCache:
         await self._front.apply([Step(SETTLE_WRITE, front_key(self._prefix, digest))], bytes(16), _MARK_TTL)
 
     def _open(self, digest: bytes, envelope: bytes) -> Any:
-        payload = unseal(digest, self._codec.id, envelope)
+        payload = payload_of(envelope, self._codec.id) if intact(digest, envelope) else None
         return MISSING if payload is None else self._codec.decode(payload)

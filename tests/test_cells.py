@@ -15,7 +15,6 @@ from tiered_cache._cells import (
     payload_of,
     read_value,
     seal,
-    unseal,
     value_cell,
 )
 
@@ -35,9 +34,13 @@ versions = st.integers(1, 2**63 - 1)
 codecs = st.integers(1, 255)
 
 
+def opened(digest: bytes, codec: int, envelope: bytes) -> bytes | None:
+    return payload_of(envelope, codec) if intact(digest, envelope) else None
+
+
 def test_golden_envelopes_and_cells_are_read_for_ever() -> None:
-    assert unseal(DIGEST, 1, GOLDEN_ENVELOPE) == b'\x01{"answer":42}'
-    assert unseal(DIGEST, 4, GOLDEN_EMPTY) == b""
+    assert opened(DIGEST, 1, GOLDEN_ENVELOPE) == b'\x01{"answer":42}'
+    assert opened(DIGEST, 4, GOLDEN_EMPTY) == b""
     assert read_value(DIGEST, GOLDEN_CELL) == Value(VERSION, GOLDEN_ENVELOPE)
     assert read_value(DIGEST, GOLDEN_WATERMARK) == Value(7, b"")
 
@@ -55,7 +58,6 @@ def test_what_was_sealed_comes_out(digest: bytes, codec: int, payload: bytes, ve
     envelope = seal(digest, codec, payload)
     assert intact(digest, envelope)
     assert payload_of(envelope, codec) == payload
-    assert unseal(digest, codec, envelope) == payload
     assert read_value(digest, value_cell(digest, version, envelope)) == Value(version, envelope)
 
 
@@ -67,7 +69,7 @@ def test_a_flipped_bit_anywhere_makes_an_envelope_unreadable(
     bit = data.draw(st.integers(0, len(envelope) * 8 - 1))
     envelope[bit // 8] ^= 1 << bit % 8
     assert not intact(digest, bytes(envelope))
-    assert unseal(digest, codec, bytes(envelope)) is None
+    assert opened(digest, codec, bytes(envelope)) is None
 
 
 @given(digests, versions, payloads, st.integers(0, 13 * 8 - 1))
@@ -82,15 +84,15 @@ def test_a_flipped_bit_in_its_head_makes_a_cell_unreadable(
 @given(digests, codecs, payloads, versions, st.data())
 def test_truncated_is_unreadable(digest: bytes, codec: int, payload: bytes, version: int, data: st.DataObject) -> None:
     envelope = seal(digest, codec, payload)
-    assert unseal(digest, codec, envelope[: data.draw(st.integers(0, len(envelope) - 1))]) is None
+    assert opened(digest, codec, envelope[: data.draw(st.integers(0, len(envelope) - 1))]) is None
     cell = value_cell(digest, version, envelope)
     found = read_value(digest, cell[: data.draw(st.integers(0, len(cell) - 1))])
-    assert found is None or unseal(digest, codec, found.envelope) is None
+    assert found is None or opened(digest, codec, found.envelope) is None
 
 
 @given(digests, codecs, payloads, st.binary(min_size=1, max_size=8))
 def test_lengthened_is_unreadable(digest: bytes, codec: int, payload: bytes, more: bytes) -> None:
-    assert unseal(digest, codec, seal(digest, codec, payload) + more) is None
+    assert opened(digest, codec, seal(digest, codec, payload) + more) is None
 
 
 @given(digests, digests, codecs, payloads, versions)
@@ -99,13 +101,13 @@ def test_a_cell_of_another_key_is_unreadable(
 ) -> None:
     envelope = seal(digest, codec, payload)
     if digest != other:
-        assert unseal(other, codec, envelope) is None
+        assert opened(other, codec, envelope) is None
         assert read_value(other, value_cell(digest, version, envelope)) is None
 
 
 @given(digests, codecs, codecs, payloads)
 def test_an_envelope_of_another_codec_is_unreadable(digest: bytes, codec: int, other: int, payload: bytes) -> None:
-    assert unseal(digest, other, seal(digest, codec, payload)) == (payload if codec == other else None)
+    assert opened(digest, other, seal(digest, codec, payload)) == (payload if codec == other else None)
 
 
 @given(st.binary(max_size=60))
@@ -118,16 +120,16 @@ def test_an_envelope_of_another_codec_is_unreadable(digest: bytes, codec: int, o
 @example(b"\x02\x01" + b"\0" * 40)
 @example(b"\x80\x04\x95pickle")
 def test_random_bytes_are_nothing_and_no_error(junk: bytes) -> None:
-    assert unseal(DIGEST, 1, junk) is None
+    assert opened(DIGEST, 1, junk) is None
     assert not intact(DIGEST, junk)
     found = read_value(DIGEST, junk)
-    assert found is None or unseal(DIGEST, 1, found.envelope) is None
+    assert found is None or opened(DIGEST, 1, found.envelope) is None
     is_mark(junk)
 
 
 def test_an_envelope_of_a_later_format_is_nothing_rather_than_misread() -> None:
-    later = bytes((2,)) + GOLDEN_ENVELOPE[1:]
-    assert unseal(DIGEST, 1, later) is None
+    later = bytes((3,)) + GOLDEN_ENVELOPE[1:]
+    assert opened(DIGEST, 1, later) is None
 
 
 @given(digests, versions, versions, payloads)

@@ -13,7 +13,7 @@ import pytest
 
 import tiered_cache
 
-OPTIONAL = ("langchain_core", "langgraph", "rich", "asyncpg", "fakeredis", "psycopg", "trio", "uvloop")
+OPTIONAL = ("langchain_core", "langgraph", "rich", "asyncpg", "fakeredis", "psycopg", "trio", "uvloop", "zstandard")
 
 # What each extra brings, what fails without it, and the library that is missing then.
 EXTRAS = [
@@ -25,6 +25,9 @@ EXTRAS = [
         "asyncpg",
         "from tiered_cache import TieredCache; TieredCache(store='postgresql+asyncpg://127.0.0.1:1/app').sync.get('k')",
         id="postgres",
+    ),
+    pytest.param(
+        "zstd", "zstandard", "from tiered_cache import TieredCache; TieredCache(compress_above=20_000)", id="zstd"
     ),
 ]
 

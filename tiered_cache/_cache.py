@@ -75,7 +75,7 @@ class TieredCache(Namespace):
         self._reclaimer = Reclaimer(engine, self.options)
         engine.on_change = self._reclaimer.note
         self._stack: AsyncExitStack | None = None
-        shared = Shared(engine, Flights(), recorder, self.options.serve_miss)
+        shared = Shared(engine, Flights(), recorder, self.options.serve_miss, self.options.compress_above)
         super().__init__(
             View(shared, scope_of(()), Settings(self.options.ttl, PlainCodec() if codec is None else checked(codec)))
         )

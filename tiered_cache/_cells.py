@@ -1,6 +1,6 @@
 """The bytes that are stored: the envelope round a value, the same in both tiers, and the cell round it in the front.
 
-    envelope   format (1)  codec (1)  check (4)  payload
+    envelope   format (1)  codec (1)  check (4)  payload (format 1), or a Zstandard frame that holds it (format 2)
     cell       "V"  version (8)  check (4)  envelope          a value, or a namespace's watermark (an empty envelope)
                "R"  token (16)                                a reader's mark
                "W"  "0" or "1" (contended)  token (16) ...    the marks of one or more writers
@@ -14,13 +14,16 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 from zlib import crc32
 
+from ._zstd import compressed, decompressed
+
 VALUE: Final = b"V"
 READER: Final = b"R"
 WRITERS: Final = b"W"
 TOKEN_BYTES: Final = 16
 HEAD_BYTES: Final = 9  # kind and version: tells one value of a key from every other
 
-_FORMAT: Final = 1
+_PLAIN: Final = 1
+_COMPRESSED: Final = 2
 _ENVELOPE_BYTES: Final = 6
 _CELL_BYTES: Final = 13
 
@@ -32,28 +35,31 @@ class Value(NamedTuple):
     envelope: bytes
 
 
-def seal(digest: bytes, codec: int, payload: bytes) -> bytes:
-    """Puts a payload into an envelope that only the entry with this digest can open."""
-    head = bytes((_FORMAT, codec))
-    return head + crc32(payload, crc32(head, crc32(digest))).to_bytes(4, "big") + payload
+def seal(digest: bytes, codec: int, payload: bytes, compress_above: int | None = None) -> bytes:
+    """Puts a payload into an envelope that only the entry with this digest can open.
+
+    One of more than `compress_above` bytes is compressed, where that makes it smaller.
+    """
+    frame = None if compress_above is None or len(payload) <= compress_above else compressed(payload)
+    head = bytes((_PLAIN if frame is None else _COMPRESSED, codec))
+    body = payload if frame is None else frame
+    return head + crc32(body, crc32(head, crc32(digest))).to_bytes(4, "big") + body
 
 
 def intact(digest: bytes, envelope: bytes) -> bool:
     """Whether this is the whole, undamaged envelope of the entry with this digest, in a format that is known."""
-    if len(envelope) < _ENVELOPE_BYTES or envelope[0] != _FORMAT:
+    if len(envelope) < _ENVELOPE_BYTES or envelope[0] not in (_PLAIN, _COMPRESSED):
         return False
     check = crc32(memoryview(envelope)[_ENVELOPE_BYTES:], crc32(envelope[:2], crc32(digest)))
     return envelope[2:_ENVELOPE_BYTES] == check.to_bytes(4, "big")
 
 
 def payload_of(envelope: bytes, codec: int) -> bytes | None:
-    """What an intact envelope holds; None where another codec wrote it."""
-    return envelope[_ENVELOPE_BYTES:] if envelope[1] == codec else None
-
-
-def unseal(digest: bytes, codec: int, envelope: bytes) -> bytes | None:
-    """The payload, or None where the envelope is damaged, of an unknown format, of another key or another codec."""
-    return payload_of(envelope, codec) if intact(digest, envelope) else None
+    """What an intact envelope holds; None where another codec wrote it, or where it cannot be decompressed."""
+    if envelope[1] != codec:
+        return None
+    body = envelope[_ENVELOPE_BYTES:]
+    return body if envelope[0] == _PLAIN else decompressed(body)
 
 
 def value_cell(digest: bytes, version: int, envelope: bytes) -> bytes:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Final, Literal, TypedDict, cast
 
 from ._errors import ConfigurationError
+from ._zstd import check_installed
 
 Setup = Literal["now", "background", "never"]
 
@@ -60,6 +61,10 @@ class Options:
     batches_in_flight: int = 4
     #: What such an exchange carries at most, values counted; a single value may be larger.
     batch_bytes: int = 4 * 1024 * 1024
+    #: Values that take more bytes than this are compressed in both tiers (extra `zstd`); None: none are. From about
+    #: 20 kB on, reading less takes less time than decompressing. Every process that reads them needs the extra, and not
+    #: the option: without it they are misses, counted as corrupt.
+    compress_above: int | None = None
     #: How often expired and cleared rows are looked for, and how many are removed in one statement.
     reclaim_interval: float = 60.0
     reclaim_rows: int = 500
@@ -101,6 +106,9 @@ class Options:
             "reclaim_rows",
         ):
             _check(name, getattr(self, name), (int,), lambda x: x >= 1, "a whole number, 1 or more")
+        if self.compress_above is not None:
+            _check("compress_above", self.compress_above, (int,), lambda x: x >= 0, "a number of bytes, or None")
+            check_installed()
         _check(
             "front_ttl_jitter", self.front_ttl_jitter, (int, float), lambda x: 0 <= x < 1, "a share from 0 to below 1"
         )
@@ -136,6 +144,7 @@ class OptionsDict(TypedDict, total=False):
     batch_items: int
     batches_in_flight: int
     batch_bytes: int
+    compress_above: int | None
     reclaim_interval: float
     reclaim_rows: int
 

@@ -54,6 +54,7 @@ class Shared:
     flights: Flights
     recorder: Recorder
     serve_miss: bool
+    compress_above: int | None
 
     async def write(self, changes: Sequence[Change]) -> None:
         with self.flights.overtaken(change.key for change in changes):
@@ -108,7 +109,7 @@ class View:
         except UnsupportedValueError as error:
             raise UnsupportedValueError(f"{_shown(name)}: {error}") from error
         milli = None if ttl is None else milliseconds(check_ttl(ttl))
-        return Change(key, seal(key.digest, codec.id, payload), milli, self.settings.listed)
+        return Change(key, seal(key.digest, codec.id, payload, self.shared.compress_above), milli, self.settings.listed)
 
     def value(self, result: Result) -> Any:
         """A new object, or MISSING. Raises the error where the store would have been needed."""
