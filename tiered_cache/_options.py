@@ -61,9 +61,9 @@ class Options:
     batches_in_flight: int = 4
     #: What such an exchange carries at most, values counted; a single value may be larger.
     batch_bytes: int = 4 * 1024 * 1024
-    #: Values that take more bytes than this are compressed in both tiers (extra `zstd`); None: none are. From about
-    #: 20 kB on, reading less takes less time than decompressing. Every process that reads them needs the extra, and not
-    #: the option: without it they are misses, counted as corrupt.
+    #: Values that take more bytes than this are compressed in both tiers (extra `zstd`); None: none are. It saves space
+    #: and time on the wire, about 60 % of text, for about 2 us a kB at writing and 1 us at reading. Every process that
+    #: reads them needs the extra, and not the option: without it they are misses, counted as corrupt.
     compress_above: int | None = None
     #: How often expired and cleared rows are looked for, and how many are removed in one statement.
     reclaim_interval: float = 60.0
