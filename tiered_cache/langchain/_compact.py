@@ -114,6 +114,7 @@ class _Plain:
         self._kind = kind
         self._required = {name for name, field in kind.model_fields.items() if field.is_required()}
         self._held = _DEFAULTS[kind]
+        self._type = self._held["type"]
         self._fresh = [name for name, default in self._held.items() if type(default) in (dict, list)]
         self._types = {name: types for name, types in _TYPES.items() if name in self._held}
         self._extra_allowed = kind.model_config.get("extra") == "allow"
@@ -127,7 +128,7 @@ class _Plain:
                 return False
             if name in _PARTS and not _PARTS[name](value):
                 return False
-        return self._required <= fields.keys()
+        return self._required <= fields.keys() and fields.get("type", self._type) == self._type
 
     def made(self, fields: dict[str, Any]) -> Any:
         held, given = {**self._held, **fields}, {*fields}
@@ -187,6 +188,7 @@ _TEXT_OR_NONE: Final = frozenset((str, NoneType))
 _DICT_OR_NONE: Final = frozenset((dict, NoneType))
 
 _TYPES: Final[dict[str, frozenset[type]]] = {
+    "type": frozenset((str,)),
     "text": frozenset((str,)),
     "generation_info": _DICT_OR_NONE,
     "message": frozenset(MESSAGES),  # made a moment ago
