@@ -85,6 +85,9 @@ GOLDEN: dict[bytes, list[Generation]] = {
 }
 
 
+CALL: dict[str, Any] = {"name": "f", "args": {}, "id": None, "type": "tool_call"}
+
+
 def planted(value: Any) -> bytes:
     return b"\x02" + json.dumps(value).encode()
 
@@ -234,9 +237,10 @@ def test_a_class_that_makes_something_of_its_fields_is_validated(monkeypatch: py
         planted([message(content="x", name=["x"])]),
         planted([message(content="x", tool_calls=[1])]),
         planted([message(content="x", tool_calls={})]),
-        planted([message(content="x", tool_calls=[{"name": "f", "args": [], "id": None, "type": "tool_call"}])]),
-        planted([message(content="x", tool_calls=[{"name": 1, "args": {}, "id": None, "type": "tool_call"}])]),
-        planted([message(content="x", tool_calls=[{"name": "f", "args": {}, "id": 1, "type": "tool_call"}])]),
+        planted([message(content="x", tool_calls=[{**CALL, "args": []}])]),
+        planted([message(content="x", tool_calls=[{**CALL, "name": 1}])]),
+        planted([message(content="x", tool_calls=[{**CALL, "id": 1}])]),
+        planted([message(content="x", tool_calls=[{**CALL, "own": 1}])]),
         planted([message(content="x", invalid_tool_calls=[{"name": 1}])]),
         planted([message(content="x", usage_metadata={})]),
         planted([message(content="x", usage_metadata=[])]),
@@ -247,11 +251,21 @@ def test_a_class_that_makes_something_of_its_fields_is_validated(monkeypatch: py
         b'\x02[["Generation",{"text":"x","generation_info":{"a":' + b"[" * 300 + b"]" * 300 + b"}}]]",
         b'\x02[["Generation",{"text":"x","generation_info":{"n":' + b"9" * 100_000 + b"}}]]",
     ],
-    ids=range(60),
+    ids=range(61),
 )
 def test_what_is_no_answer_is_an_error(payload: bytes) -> None:
     with pytest.raises((ValueError, TypeError, LookupError, AttributeError)):
         CODEC.decode(payload)
+
+
+def test_what_is_not_plainly_valid_is_left_to_validation() -> None:
+    (found,) = CODEC.decode(planted([message(content="x", id=1, tool_calls=[{**CALL, "type": "other"}])]))
+    assert isinstance(found, ChatGeneration)
+    assert isinstance(found.message, AIMessage)
+    assert found.message.tool_calls == [CALL]
+    assert found.message.id == "1"
+    with pytest.raises(ValueError, match="validation error"):
+        _compact._made(AIMessage, {"content": [1]})
 
 
 PLAIN_DATA = frozenset((str, int, float, bool, type(None), list, dict))
