@@ -129,6 +129,33 @@ class TestEager:
             assert turned
 
 
+def test_who_is_given_much_is_woken_in_turns_with_others_in_between(exchange: Exchange) -> None:
+    """What they do with their answers would else hold up the loop in one piece."""
+    order: list[str] = []
+
+    async def caller(batches: Batcher[int, int], n: int) -> None:
+        await batches.ask([n])
+        order.append("answered")
+
+    async def somebody_else() -> None:
+        while order.count("answered") < 10:
+            order.append("-")
+            await asyncio.sleep(0)
+
+    async def main() -> None:
+        batches = Batcher(exchange, Limits(100, 10_000_000, 4), lambda questions: 100_000)
+        async with anyio.create_task_group() as tasks:
+            for n in range(10):
+                tasks.start_soon(caller, batches, n)
+            tasks.start_soon(somebody_else)
+
+    asyncio.run(main())
+    assert len(exchange.batches) == 1
+    turns = "".join(each[0] for each in order).strip("-").split("-")
+    assert max(map(len, turns)) <= 3
+    assert sum(map(len, turns)) == 10
+
+
 async def test_heavy_questions_make_small_batches(exchange: Exchange) -> None:
     callers = Callers(Batcher(exchange, Limits(100, 10, 4), sum))
     async with anyio.create_task_group() as tasks:

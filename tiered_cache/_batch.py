@@ -3,6 +3,9 @@
 The first to ask leads: it lets the loop run once, takes what has gathered by then, and makes the exchange for all. No
 timer and no background task. While as many exchanges as allowed are under way, the next one goes on gathering.
 
+Who waited is woken a few at a time, by what their answers weigh, with turns of the loop in between: what they do next
+(decoding, above all) would else hold up everybody else on that loop.
+
 An `eager` batcher spares who seems to be alone that turn of the loop: who asks while nothing is under way, when the
 last one had no company either, and the loop has turned since.
 """
@@ -13,7 +16,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
-from typing import Generic, NamedTuple, TypeVar, cast
+from typing import Final, Generic, NamedTuple, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import anyio
@@ -26,6 +29,9 @@ A = TypeVar("A")
 
 Answer = Callable[[Sequence[A]], None]
 Work = Callable[[Sequence[Q], Answer[A]], Awaitable[None]]
+
+# What those weigh, in bytes, who are woken in one turn of the loop: a millisecond of decoding, or so.
+_WOKEN_BYTES: Final = 128 * 1024
 
 
 class Limits(NamedTuple):
@@ -49,16 +55,31 @@ class _Batch(Generic[Q, A]):
         self.answers: Sequence[A] | None = None
         self.error: TieredCacheError | None = None
         self.traceback: TracebackType | None = None
-        self._over: anyio.Event | None = None
+        self._over = False
+        self._waiting: list[anyio.Event] = []
+        self._room = 0
 
-    async def over(self) -> None:
-        if self._over is None:  # most batches of a lone caller have nobody waiting
-            self._over = anyio.Event()
-        await self._over.wait()
+    async def over(self, weight: int) -> None:
+        """Returns in the turn of those who, in their order, weigh no more than may be woken at once."""
+        if self._over:
+            return
+        if self._room <= 0:
+            self._waiting.append(anyio.Event())
+            self._room = _WOKEN_BYTES
+        self._room -= max(1, weight)
+        await self._waiting[-1].wait()
 
     def end(self) -> None:
-        if self._over is not None:
-            self._over.set()
+        if not self._over:
+            self._over = True
+            self._waiting.reverse()
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._waiting:
+            self._waiting.pop().set()
+        if self._waiting:
+            _soon(self._wake)
 
     def answer(self, answers: Sequence[A]) -> None:
         self.answers = answers
@@ -132,7 +153,7 @@ class Batcher(Generic[Q, A]):
             batch.questions.extend(questions)
             batch.weight += weight
             batch.callers += 1
-            await batch.over()
+            await batch.over(weight)
             if batch.answers is not None:
                 return batch.answers[start : start + len(questions)]
             if batch.error is not None:
@@ -173,3 +194,13 @@ class Batcher(Generic[Q, A]):
                 loop.open = None
             batch.end()
         return cast("Sequence[A]", batch.answers)[: len(questions)]
+
+
+def _soon(call: Callable[[], None]) -> None:
+    """Calls it in the next turn of the loop."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:  # trio shares out its turns by itself
+        call()
+    else:
+        loop.call_soon(call)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from langgraph.cache.base import BaseCache, FullKey, ValueT
@@ -20,6 +21,9 @@ from tiered_cache._namespace import MISSING, Namespace
 from ._codec import LangGraphCodec, StrictSerializer
 
 _DEFAULT_NAMESPACE: Final = ("langgraph",)
+
+# Namespaces that are kept ready: a graph has one for each of its nodes.
+_PARTS: Final = 1024
 
 
 class _Changes(NamedTuple):
@@ -60,6 +64,7 @@ class LangGraphCache(BaseCache[ValueT]):
             )
         path = (namespace,) if isinstance(namespace, str) else namespace
         self._base: Final = cache.namespace(*path, codec=LangGraphCodec(self.serde))
+        self._part: Final = lru_cache(_PARTS)(self._make_part)
         self._fail_open: Final = FailOpen(type(self).__name__, self._base)
         self._odd_ttls: Final = FailOpen(f"{type(self).__name__}: a ttl", self._base)
         # For each call of `get` under way, the keys that were set here meanwhile.
@@ -147,7 +152,7 @@ class LangGraphCache(BaseCache[ValueT]):
         finally:
             del self._set_meanwhile[id(keys)]
 
-    def _part(self, path: GraphNamespace) -> Namespace:
+    def _make_part(self, path: GraphNamespace) -> Namespace:
         return self._base.namespace(_segment(path))
 
     def __repr__(self) -> str:
