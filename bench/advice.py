@@ -1,0 +1,103 @@
+"""From measurements to settings: pure, so that the rules by which `tune` judges can be read and tested."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any, NamedTuple
+
+from .record import Sample
+from .workload import Retention
+
+#: A setting is left at its default unless another is better by more than this: rounds differ by as much.
+_WORTHWHILE = 1.05
+#: The deadline of the front, as a multiple of the slowest of a thousand exchanges; and its least, in seconds.
+_DEADLINE_FACTOR = 3.0
+_LEAST_DEADLINE = 0.05
+#: The share of the hits of the longest lifetime that a shorter one has to bring.
+_ENOUGH_HITS = 0.99
+_WHY_DEADLINE = f"{_DEADLINE_FACTOR:g} times the p99.9; a silent front costs a read that long"
+
+
+class Measured(NamedTuple):
+    """What a setting brought: medians over the rounds, with the spread of the rate."""
+
+    rate: float
+    low: float
+    high: float
+    p99: float
+
+
+class Advice(NamedTuple):
+    """One setting: what to use, what it is by default, and the evidence, a line for each value that was tried."""
+
+    setting: str
+    value: Any
+    default: Any
+    evidence: Sequence[str]
+    reason: str
+
+
+def summary(samples: Sequence[Sample]) -> Measured | None:
+    """None where no round counts."""
+    good = [sample for sample in samples if not sample.refused and sample.latency]
+    if not good:
+        return None
+    rates = [sample.achieved for sample in good]
+    p99 = median(sample.latency.p99 for sample in good if sample.latency)
+    return Measured(median(rates), min(rates), max(rates), p99)
+
+
+def fastest(setting: str, default: Any, tried: Mapping[Any, Measured]) -> Advice:
+    """The value with the highest rate, if its worst round beats the default's median, and by more than chance."""
+    best = max(tried, key=lambda value: tried[value].rate)
+    usual = tried.get(default)
+    reason = "the highest rate"
+    if best == default:
+        reason = "the default is the fastest"
+    elif usual and (tried[best].rate < usual.rate * _WORTHWHILE or tried[best].low <= usual.rate):
+        best, reason = default, "no other is faster by more than the rounds differ"
+    evidence = [
+        f"{value}: {each.rate:,.0f}/s ({each.low:,.0f}..{each.high:,.0f}), p99 {each.p99 * 1e3:.1f} ms"
+        for value, each in tried.items()
+    ]
+    return Advice(setting, best, default, evidence, reason)
+
+
+def deadline(default: float, tried: Sequence[float], samples: Sequence[Sample]) -> Advice:
+    """`front_timeout`, from how long exchanges with the front took under a deadline that hardly any can miss."""
+    slow = median(sample.stages["front p99.9"] for sample in samples)
+    usual = median(sample.stages["front p50"] for sample in samples)
+    longest = max(sample.stages["front max"] for sample in samples)
+    wanted = _nice(max(_LEAST_DEADLINE, slow * _DEADLINE_FACTOR))
+    evidence = [
+        f"an exchange: p50 {usual * 1e3:.1f} ms, p99.9 {slow * 1e3:.1f} ms, at most {longest * 1e3:.1f} ms",
+        *(f"{value} s is {value / slow:.1f} times the p99.9" for value in tried),
+    ]
+    return Advice(
+        "front_timeout",
+        wanted,
+        default,
+        evidence,
+        _WHY_DEADLINE,
+    )
+
+
+def lifetime(default: float, found: Sequence[Retention]) -> Advice:
+    """`front_ttl`: the shortest lifetime that brings nearly all hits that any would."""
+    most = max(each.hits for each in found)
+    wanted = min((each for each in found if each.hits >= most * _ENOUGH_HITS), key=lambda each: each.seconds)
+    evidence = [
+        f"{each.seconds:g} s: {each.hits:.1%} of reads from the front, {each.held / 2**20:.1f} MiB held in it"
+        for each in found
+    ]
+    return Advice(
+        "front_ttl", wanted.seconds, default, evidence, "the shortest with nearly all hits; calculated from the moments"
+    )
+
+
+def _nice(seconds: float) -> float:
+    """Rounded up to one digit."""
+    digit = 10 ** math.floor(math.log10(seconds))
+    return round(math.ceil(round(seconds / digit, 6)) * digit, 6)
