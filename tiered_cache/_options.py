@@ -58,7 +58,7 @@ class Options:
     serve_miss: bool = False
     #: Keys that share one exchange with a tier at most, and exchanges of one kind that a loop has under way at most.
     batch_items: int = 512
-    batches_in_flight: int = 4
+    batches_in_flight: int = 2
     #: What such an exchange carries at most, values counted; a single value may be larger.
     batch_bytes: int = 4 * 1024 * 1024
     #: Values that take more bytes than this are compressed in both tiers (extra `zstd`); None: none are. It saves space
