@@ -1,0 +1,461 @@
+"""Exploration of the real engine: a seeded scheduler decides what happens next, at every step between the tiers.
+
+    python -m tests.explore                       a hundred thousand schedules of every scenario
+    python -m tests.explore --schedules 1000000   more of them
+    python -m tests.explore --seed 4711           one schedule again, with all that happened in it
+    python -m tests.explore --naive               the front without the rule: must be caught
+
+Two caches stand for two processes over one front and one store. Every call of a tier stops before and after it does its
+work, and goes on when the scheduler says so; callers are cancelled, cells are dropped, exchanges fail, a process dies.
+Afterwards the history is judged by real time alone: who began after something had ended must see it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import random
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any, Final, Literal, TypeVar
+
+from tests.doubles import DictStore
+from tests.processes import UNHURRIED
+from tiered_cache import (
+    MISSING,
+    FrontUnavailableError,
+    MemoryFront,
+    Namespace,
+    Step,
+    StoreUnavailableError,
+    TieredCache,
+    TieredCacheError,
+)
+from tiered_cache._rule import MARK_READ, MARK_WRITE, SETTLE_WRITE
+from tiered_cache._tiers import Emptying, Entry, Found
+
+T = TypeVar("T")
+
+#: What may go wrong in a schedule. Together, some of them are more than the rule promises to withstand: a mark that is
+#: dropped and a writer that never settles, for one, which is bounded by `front_ttl` instead.
+Scenario = Literal["drops", "cancelled callers", "a killed process", "a failing front", "a failing store"]
+SCENARIOS: Final[tuple[Scenario, ...]] = (
+    *("drops", "cancelled callers", "a killed process"),
+    *("a failing front", "a failing store"),
+)
+
+KEYS: Final = ("k", "l")
+PATHS: Final = ((), ("a",), ("a", "b"))
+MOST_TURNS: Final = 10_000
+
+
+class ViolationError(AssertionError):
+    """A history that cannot be."""
+
+
+@dataclass
+class Operation:
+    """What a caller did, by the scheduler's count of steps. Its effect, if any, lies between `began` and `ended`."""
+
+    process: int
+    verb: str
+    path: tuple[str, ...]
+    key: str = ""
+    value: Any = MISSING
+    began: float = 0
+    ended: float = inf
+    #: It returned, so that its effect is known.
+    done: bool = False
+    #: Of a computation: when it began to compute, and had its result; if it computed at all.
+    computing: float = inf
+    computed: float = inf
+
+    def covers(self, path: tuple[str, ...], key: str) -> bool:
+        if self.verb in ("clear", "erase"):
+            return path[: len(self.path)] == self.path
+        return self.path == path and self.key == key
+
+    @property
+    def changes(self) -> bool:
+        return self.verb != "get" and not (self.verb == "compute" and self.computed == inf)
+
+
+class Killed(BaseException):
+    """Raised into what a process that was killed had under way: nothing of it happens any more."""
+
+
+@dataclass(eq=False)
+class Point:
+    """Somebody stopped at a tier."""
+
+    process: int
+    label: str
+    token: bytes | None = None
+    go: asyncio.Future[Exception | None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+class Schedule:
+    def __init__(self, seed: int, scenario: Scenario, *, naive: bool, log: Callable[[str], None]) -> None:
+        self.random = random.Random(f"{seed} {scenario}")
+        self.scenario = scenario
+        self.now = 0
+        self.log = log
+        self.points: list[Point] = []
+        self.dead: set[int] = set()
+        self.history: list[Operation] = []
+        self.clock = [0.0]
+        self.front = MemoryFront(clock=lambda: self.clock[0])
+        self.store = DictStore()
+        self.lost: set[bytes] = set()  # tokens of those whose mark, or settle, has failed already
+        self.caches = [
+            TieredCache(SteppedFront(self, n, naive=naive), SteppedStore(self, n), **UNHURRIED) for n in (0, 1)
+        ]
+        for cache in self.caches:
+            cache.view.shared.engine.on_change = lambda _: None
+
+    async def at(self, process: int, label: str, token: bytes | None = None) -> None:
+        point = Point(process, label, token)
+        self.points.append(point)
+        try:
+            error = await point.go
+        except asyncio.CancelledError:
+            if point in self.points:
+                self.points.remove(point)
+            raise
+        if process in self.dead:
+            raise Killed
+        if error is not None:
+            raise error
+
+    # -- one schedule
+
+    async def run(self) -> None:
+        for cache in self.caches:
+            await self.alone(cache.setup())
+        first = Operation(0, "set", PATHS[-1], KEYS[0])
+        await self.alone(self.operate(first))
+        if self.random.random() < 0.5:
+            self.front.forget()
+        tasks = [asyncio.ensure_future(self.operate(self.choose())) for _ in range(self.random.randint(4, 9))]
+        victim = self.random.randrange(2) if self.scenario == "a killed process" else None
+        for _ in range(MOST_TURNS):
+            await self.quiet()
+            self.now += 1
+            if not self.points:
+                break
+            if victim is not None and self.random.random() < 0.03:
+                self.log(f"{self.now}: process {victim} is killed")
+                self.dead.add(victim)
+                victim = None
+            self.disturb(tasks)
+            self.release(self.points.pop(self.random.randrange(len(self.points))))
+        else:
+            raise ViolationError("somebody goes round for ever")
+        await asyncio.wait(tasks)
+        for task in tasks:
+            if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, Killed):
+                raise error
+        await self.alone(self.read_all())
+        self.check_front()
+        self.clock[0] += 400  # marks have expired, values not
+        await self.alone(self.read_all())
+        for operation in self.history:
+            self.judge(operation)
+
+    async def alone(self, call: Awaitable[Any]) -> None:
+        task = asyncio.ensure_future(call)
+        while not task.done():
+            await self.quiet()
+            self.now += 1
+            for point in self.points:
+                point.go.set_result(None)
+            self.points.clear()
+        task.result()
+
+    async def quiet(self) -> None:
+        """Returns when nobody can go on by himself."""
+        loop: Any = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(0)
+            if not loop._ready:
+                return
+
+    def disturb(self, tasks: Sequence[asyncio.Future[None]]) -> None:
+        if self.scenario == "drops" and self.random.random() < 0.15 and self.front._cells:
+            key = self.random.choice(sorted(self.front._cells))
+            self.log(f"{self.now}: dropped {key[-8:]!r}")
+            self.front._drop(key)
+        under_way = [task for task in tasks if not task.done()]
+        if self.scenario == "cancelled callers" and under_way and self.random.random() < 0.05:
+            self.log(f"{self.now}: somebody is cancelled")
+            self.random.choice(under_way).cancel()
+
+    def release(self, point: Point) -> None:
+        if point.go.done():  # cancelled a moment ago
+            return
+        error: Exception | None = None
+        if self.scenario == "a failing front" and point.label.startswith("front") and self.random.random() < 0.15:
+            # Who can neither announce a change nor take it back would leave the others with what they have.
+            error = None if point.token in self.lost else FrontUnavailableError("as decided")
+            self.lost.update([point.token] if point.token else [])
+        if self.scenario == "a failing store" and point.label.startswith("store") and self.random.random() < 0.1:
+            error = StoreUnavailableError("as decided", outcome_known=point.label.endswith("before"))
+        self.log(f"{self.now}: {point.process} {point.label}{' fails' if error else ''}")
+        point.go.set_result(error)
+
+    # -- callers
+
+    def choose(self) -> Operation:
+        verb = self.random.choices(
+            ["get", "get all", "set", "set all", "delete", "clear", "erase", "compute", "reclaim"],
+            [9, 1, 5, 1, 2, 2, 1, 2, 1],
+        )[0]
+        (path,) = self.random.choices(PATHS, [1, 1, 8])
+        (key,) = self.random.choices(KEYS, [8, 1])
+        return Operation(self.random.randrange(2), verb, path, key)
+
+    async def operate(self, wanted: Operation) -> None:
+        await self.at(wanted.process, f"{wanted.verb} {wanted.path} {wanted.key} begins")
+        space = self.caches[wanted.process].namespace(*wanted.path)
+        if wanted.verb == "get all":
+            await self.record(wanted, "get", KEYS, lambda ops: self.get_all(space, ops))
+        elif wanted.verb == "set all":
+            await self.record(wanted, "set", KEYS, lambda ops: space.set_many({op.key: op.value for op in ops}))
+        elif wanted.verb == "reclaim":
+            await self.quietly(self.caches[wanted.process].reclaim())
+        else:
+            await self.record(wanted, wanted.verb, (wanted.key,), lambda ops: self.one(space, ops[0]))
+
+    async def one(self, space: Namespace, operation: Operation) -> None:
+        if operation.verb == "get":
+            operation.value = await space.get(operation.key, MISSING)
+        elif operation.verb == "set":
+            await space.set(operation.key, operation.value)
+        elif operation.verb == "delete":
+            await space.delete(operation.key)
+        elif operation.verb == "clear":
+            await space.clear()
+        elif operation.verb == "erase":
+            await space.erase()
+        else:
+            value = operation.value
+
+            async def compute() -> Any:
+                operation.computing = self.now
+                await self.at(operation.process, f"computing {value}")
+                operation.computed = self.now
+                return value
+
+            await space.get_or_compute(operation.key, compute)
+
+    async def get_all(self, space: Namespace, operations: Sequence[Operation]) -> None:
+        found = await space.get_many([operation.key for operation in operations])
+        for operation in operations:
+            operation.value = found.get(operation.key, MISSING)
+
+    async def record(
+        self,
+        wanted: Operation,
+        verb: str,
+        keys: Sequence[str],
+        call: Callable[[list[Operation]], Awaitable[None]],
+    ) -> None:
+        operations: list[Operation] = []
+        for key in keys:
+            value = f"{verb} {len(self.history)}" if verb in ("set", "compute") else MISSING
+            operations.append(Operation(wanted.process, verb, wanted.path, key, value, began=self.now))
+            self.history.append(operations[-1])
+        done = False
+        try:
+            await call(operations)
+            done = True
+        except TieredCacheError:
+            pass
+        finally:
+            for operation in operations:
+                operation.ended, operation.done = self.now, done
+                self.log(f"{self.now}: {operation}")
+
+    async def quietly(self, call: Awaitable[object]) -> None:
+        try:
+            await call
+        except TieredCacheError:
+            return
+
+    async def read_all(self) -> None:
+        for n, cache in enumerate(self.caches):
+            if n in self.dead:
+                continue
+            for path in PATHS:
+                await self.record(
+                    Operation(n, "get", path),
+                    "get",
+                    KEYS,
+                    lambda ops, cache=cache, path=path: self.get_all(cache.namespace(*path), ops),
+                )
+
+    # -- the verdict
+
+    def judge(self, read: Operation) -> None:
+        if read.verb != "get" or not read.done:
+            return
+        changes = [op for op in self.history if op.changes and op.covers(read.path, read.key)]
+        if read.value is MISSING:
+            self.judge_miss(read, changes)
+            return
+        (write,) = [op for op in changes if op.value == read.value]
+        if write.began > read.ended:
+            raise ViolationError(f"{read} saw what was not written yet: {write}")
+        for newer in changes:
+            if newer is write or not newer.done or newer.ended >= read.began:
+                continue
+            if newer.verb == "compute":  # whether and when it stored its result is for `overtakes` to say
+                continue
+            if newer.began > write.ended or overtakes(newer, write):
+                raise ViolationError(f"{read} saw what {write} wrote, after {newer}")
+
+    def judge_miss(self, read: Operation, changes: Sequence[Operation]) -> None:
+        for write in changes:
+            if write.verb != "set" or not write.done or write.ended >= read.began:
+                continue
+            ends = [op for op in changes if op.verb in ("delete", "clear", "erase")]
+            if not any(op.ended >= write.began and op.began <= read.ended for op in ends):
+                raise ViolationError(f"{read} missed {write}")
+
+    def check_front(self) -> None:
+        left = [key for key, cell in self.front._cells.items() if cell.content[:1] in (b"R", b"W")]
+        if left and self.scenario not in ("a killed process", "a failing front"):
+            raise ViolationError(f"marks that nobody settled: {left}")
+
+
+def overtakes(change: Operation, computation: Operation) -> bool:
+    """A computation is not stored where its process changed the key after it began and before it had its result."""
+    return (
+        computation.verb == "compute"
+        and change.process == computation.process
+        and change.began > computation.computing
+        and change.ended < computation.computed
+    )
+
+
+class SteppedFront:
+    """The front as one process sees it. `naive`: marks do nothing, and whoever settles puts what he has."""
+
+    def __init__(self, schedule: Schedule, process: int, *, naive: bool) -> None:
+        self._schedule = schedule
+        self._process = process
+        self._naive = naive
+
+    async def get(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
+        await self._schedule.at(self._process, "front get, before")
+        cells = await self._schedule.front.get(keys)
+        await self._schedule.at(self._process, "front get, after")
+        return cells
+
+    async def apply(self, steps: Sequence[Step], token: bytes, mark_ttl: int) -> Sequence[bool]:
+        names = " ".join(sorted({step.op for step in steps}))
+        await self._schedule.at(self._process, f"front {names}, before", token)
+        done = await (self._put(steps) if self._naive else self._schedule.front.apply(steps, token, mark_ttl))
+        await self._schedule.at(self._process, f"front {names}, after", token)
+        return done
+
+    async def _put(self, steps: Sequence[Step]) -> list[bool]:
+        token, front = b"naive" + bytes(11), self._schedule.front
+        puts = [step for step in steps if step.op not in (MARK_READ, MARK_WRITE)]
+        await front.apply([Step(MARK_WRITE, step.key) for step in puts], token, 300_000)
+        await front.apply([step._replace(op=SETTLE_WRITE) for step in puts], token, 300_000)
+        return [True] * len(steps)
+
+    async def aclose(self) -> None:
+        """Nothing to close."""
+
+
+class SteppedStore:
+    """The store as one process sees it."""
+
+    def __init__(self, schedule: Schedule, process: int) -> None:
+        self._schedule = schedule
+        self._process = process
+        self._inner = schedule.store
+
+    async def setup(self, *, create: bool) -> str:
+        return await self._inner.setup(create=create)
+
+    async def read(self, digests: Sequence[bytes], addresses: Sequence[bytes]) -> Found:
+        return await self._step("read", self._inner.read(digests, addresses))
+
+    async def write(self, entries: Sequence[Entry]) -> Sequence[int]:
+        return await self._step("write", self._inner.write(entries))
+
+    async def delete(self, digests: Sequence[bytes]) -> None:
+        await self._step("delete", self._inner.delete(digests))
+
+    async def clear(self, address: bytes) -> int:
+        return await self._step("clear", self._inner.clear(address))
+
+    async def names(self, address: bytes, prefix: bytes, after: bytes, limit: int) -> Sequence[tuple[bytes, bytes]]:
+        return await self._step("names", self._inner.names(address, prefix, after, limit))
+
+    async def reclaim(self, limit: int, empty: Emptying) -> int:
+        return await self._step("reclaim", self._inner.reclaim(limit, empty))
+
+    async def erase(self, address: bytes, limit: int, empty: Emptying) -> int:
+        return await self._step("erase", self._inner.erase(address, limit, empty))
+
+    async def _step(self, name: str, work: Awaitable[T]) -> T:
+        try:
+            await self._schedule.at(self._process, f"store {name}, before")
+            answer = await work
+        finally:
+            close: Any = getattr(work, "close", None)
+            if close is not None:
+                close()
+        await self._schedule.at(self._process, f"store {name}, after")
+        return answer
+
+    async def aclose(self) -> None:
+        """Nothing to close."""
+
+
+def explore(seed: int, scenario: Scenario, *, naive: bool = False, log: Callable[[str], None] = lambda _: None) -> None:
+    """Runs one schedule. Raises ViolationError, naming the seed."""
+    try:
+        asyncio.run(Schedule(seed, scenario, naive=naive, log=log).run())
+    except ViolationError as error:
+        raise ViolationError(f"seed {seed}, {scenario}: {error}") from None
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.explore", description=__doc__.splitlines()[0] if __doc__ else ""
+    )
+    parser.add_argument("--schedules", type=int, default=100_000, help="for each scenario")
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--seed", type=int, help="only this one, with all that happens")
+    parser.add_argument("--scenario", choices=SCENARIOS, help="only this one")
+    parser.add_argument("--naive", action="store_true")
+    given = parser.parse_args()
+    broken = False
+    logging.disable()  # each failure as decided would be announced
+    scenarios: Sequence[Scenario] = [given.scenario] if given.scenario else SCENARIOS
+    for scenario in scenarios:
+        if given.seed is not None:
+            explore(given.seed, scenario, naive=given.naive, log=print)
+            continue
+        found = 0
+        for seed in range(given.first, given.first + given.schedules):
+            try:
+                explore(seed, scenario, naive=given.naive)
+            except ViolationError as error:
+                found += 1
+                print(error, flush=True)
+        print(f"{scenario}: {given.schedules} schedules from seed {given.first}, {found} violations", flush=True)
+        broken = broken or bool(found)
+    return int(broken)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
