@@ -43,8 +43,12 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", help="measure (the default)", description="Measures this cache beside its peers.")
     _tiers(run)
-    run.add_argument("--profile", choices=("short", "full"), default="short", help="two minutes, or an hour (short)")
-    run.add_argument("--scenario", nargs="+", default=[], metavar="NAME", help="only these, as in a full run")
+    run.add_argument(
+        "--profile",
+        choices=("short", "full"),
+        help="two minutes, or an hour (short; scenarios that are named: all of what a full run has of them)",
+    )
+    run.add_argument("--scenario", nargs="+", default=[], metavar="NAME", help="only these")
     run.add_argument("--contender", nargs="+", default=[], metavar="NAME", help="only those with this in their name")
     run.add_argument("--rounds", type=_positive, metavar="N", help=f"({_SHORT_ROUNDS} short, {_FULL_ROUNDS} full)")
     run.add_argument("--out", type=Path, metavar="FILE.json", help="keep the run, for `report` and `compare`")
@@ -101,7 +105,7 @@ def _run(arguments: argparse.Namespace) -> None:
         raise Refusal(f"there is no folder {out.resolve().parent}: make it, or name a file in one that exists")
     from .screen import run_on_screen
 
-    full = arguments.profile == "full"
+    full = (arguments.profile or ("full" if arguments.scenario else "short")) == "full"
     run_on_screen(
         full=full,
         rounds=arguments.rounds or (_FULL_ROUNDS if full else _SHORT_ROUNDS),

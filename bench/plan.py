@@ -32,12 +32,12 @@ def plan(
 ) -> list[Step]:
     """Rounds follow each other; in each, the contenders of a case come next to each other, another first each time.
 
-    `only_scenarios` are names, `only_contenders` parts of names; a scenario that is named is taken as in a full run.
+    `only_scenarios` are names, `only_contenders` parts of names.
     Raises Refusal for names of nothing.
     """
     chosen = _scenarios(only_scenarios)
     wanted = _contenders(only_contenders)
-    cases = [(scenario, case) for scenario in chosen for case in scenario.cases(full or bool(only_scenarios))]
+    cases = [(scenario, case) for scenario in chosen for case in scenario.cases(full)]
     steps: list[Step] = []
     for number in range(rounds):
         for scenario, case in cases:

@@ -58,7 +58,7 @@ def run_on_screen(
                     if sample.refused:
                         progress.console.print(f"refused: {step.scenario.name} {step.contender}: {sample.refused}")
 
-            profile = ", ".join(only_scenarios) or ("full" if full else "short")
+            profile = ": ".join(["full" if full else "short", *([", ".join(only_scenarios)] if only_scenarios else [])])
             record = run(steps, tiers, profile=profile, rounds=rounds, tell=tell)
     show(record, console)
     if out is not None:

@@ -73,12 +73,17 @@ def test_a_record_that_is_none(capsys: pytest.CaptureFixture[str], tmp_path: Pat
 
 
 def test_rounds_are_interleaved_and_another_begins_each_time() -> None:
-    steps = plan(full=False, rounds=3, tiers=EVERYWHERE, only_scenarios=["stampede"])
+    steps = plan(full=True, rounds=3, tiers=EVERYWHERE, only_scenarios=["stampede"])
     first_case = [step for step in steps if step.case.params["callers"] == 64]
     orders = [[step.contender for step in first_case if step.round == number] for number in range(3)]
     assert len({order[0] for order in orders}) == 3
     assert all(sorted(order) == sorted(orders[0]) for order in orders)
     assert [step.round for step in steps] == sorted(step.round for step in steps)
+
+
+def test_a_scenario_that_is_named_is_what_the_profile_has_of_it() -> None:
+    short, full = (plan(full=full, rounds=1, tiers=EVERYWHERE, only_scenarios=["write"]) for full in (False, True))
+    assert 0 < len(short) < len(full)
 
 
 def test_only_contenders_whose_tiers_are_there_are_planned() -> None:

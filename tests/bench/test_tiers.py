@@ -30,7 +30,7 @@ def test_given_servers_are_left_as_they_were(redis_url: str, postgres_url: str) 
     with open_tiers(redis_url, postgres_url) as tiers:
         assert not tiers.own_redis
         steps = plan(
-            full=False,
+            full=True,
             rounds=1,
             tiers=tiers.there,
             only_scenarios=["stampede"],
