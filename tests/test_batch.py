@@ -129,6 +129,34 @@ class TestEager:
             assert turned
 
 
+@pytest.mark.parametrize("binding", [False, True])
+async def test_a_cancelled_caller_of_a_binding_batcher_goes_once_it_is_over(exchange: Exchange, binding: bool) -> None:
+    exchange.before = [gate := Gate()]
+    batches = Batcher(exchange, Limits(100, 1000, 1), binding=binding)
+    gone = anyio.Event()
+
+    async def follow(scope: anyio.CancelScope) -> None:
+        with scope:
+            try:
+                await batches.ask([2])
+            finally:
+                gone.set()
+
+    scope = anyio.CancelScope()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(batches.ask, [0])
+        await gate.reached()
+        tasks.start_soon(batches.ask, [1])
+        await anyio.wait_all_tasks_blocked()
+        tasks.start_soon(follow, scope)
+        await anyio.wait_all_tasks_blocked()
+        scope.cancel()
+        await anyio.wait_all_tasks_blocked()
+        assert gone.is_set() is not binding
+        gate.open()
+    assert exchange.batches == [[0], [1, 2]]
+
+
 def test_who_is_given_much_is_woken_in_turns_with_others_in_between(exchange: Exchange) -> None:
     """What they do with their answers would else hold up the loop in one piece."""
     order: list[str] = []

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Final, Generic, NamedTuple, TypeVar, cast
 from weakref import WeakKeyDictionary
@@ -22,6 +23,7 @@ from weakref import WeakKeyDictionary
 import anyio
 from anyio.lowlevel import cancel_shielded_checkpoint
 
+from ._cancel import to_the_end
 from ._errors import TieredCacheError
 
 Q = TypeVar("Q")
@@ -125,6 +127,9 @@ class Batcher(Generic[Q, A]):
 
     `work` may go on after that; only its leader waits for the rest. An error that it raises before is raised to every
     caller. A leader that is cancelled before fails nobody else: the others ask again, together.
+
+    With `binding` questions, a caller who is cancelled while others ask for him is so once that is over: what he does
+    next must not be overtaken by it.
     """
 
     def __init__(
@@ -134,9 +139,11 @@ class Batcher(Generic[Q, A]):
         weigh: Callable[[Sequence[Q]], int] = lambda _: 0,
         *,
         eager: bool = False,
+        binding: bool = False,
     ) -> None:
         self._work = work
         self._eager = eager
+        self._binding = binding
         self._limits = limits
         self._weigh = weigh
         self._loops: WeakKeyDictionary[object, _Gathering[Q, A]] = WeakKeyDictionary()
@@ -153,7 +160,12 @@ class Batcher(Generic[Q, A]):
             batch.questions.extend(questions)
             batch.weight += weight
             batch.callers += 1
-            await batch.over(weight)
+            try:
+                await batch.over(weight)
+            except BaseException:
+                if self._binding:
+                    await to_the_end(partial(batch.over, 0))
+                raise
             if batch.answers is not None:
                 return batch.answers[start : start + len(questions)]
             if batch.error is not None:

@@ -75,8 +75,8 @@ class Engine:
         limits = Limits(options.batch_items, options.batch_bytes, options.batches_in_flight)
         self._looks: Batcher[Key, Result | Missing] = Batcher(self._look, limits, self._weigh, eager=True)
         self._fetches: Batcher[Missing, Result] = Batcher(self._fetch, limits, self._weigh)
-        self._writes: Batcher[Change, None] = Batcher(self._write, limits, _weigh_changes)
-        self._deletes: Batcher[Key, None] = Batcher(self._delete, limits)
+        self._writes: Batcher[Change, None] = Batcher(self._write, limits, _weigh_changes, binding=True)
+        self._deletes: Batcher[Key, None] = Batcher(self._delete, limits, binding=True)
         forget_after_fork(self)
 
     def forget(self) -> None:

@@ -60,7 +60,7 @@ def test_what_flushes_is_not_let_loose_on_a_redis_that_was_given(redis_url: str,
 
 def test_a_run_that_is_stopped_keeps_what_was_measured(redis_url: str, postgres_url: str) -> None:
     with open_tiers(redis_url, postgres_url) as tiers:
-        steps = plan(full=False, rounds=2, tiers=tiers.there, only_scenarios=["burst"], only_contenders=["redis-py"])
+        steps = plan(full=True, rounds=2, tiers=tiers.there, only_scenarios=["burst"], only_contenders=["redis-py"])
 
         def tell(step: Step, sample: Sample | None) -> None:
             if sample is not None:
