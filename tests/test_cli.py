@@ -135,11 +135,21 @@ def test_another_process_really_is_another_process(
     assert "sqlite" not in " ".join(command)  # nor any other URL: arguments can be read by everybody on the machine
 
 
+def heed_interrupts() -> None:
+    """What a shell starts in the background ignores them, and so would its children."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def test_a_demo_that_is_interrupted_ends_at_once_and_leaves_nothing(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tiered_cache.cli", "demo", "--speed", "3"]
     environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        preexec_fn=heed_interrupts,
     ) as process:
         assert process.stdout is not None
         while not process.stdout.readline().startswith("cold"):

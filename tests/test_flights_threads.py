@@ -6,7 +6,7 @@ import contextvars
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -100,6 +100,15 @@ async def test_a_synchronous_call_on_a_thread_that_runs_a_loop_waits_for_nobody(
         compute.gate.open()
 
 
+@pytest.fixture
+def interruptible() -> Generator[None]:
+    """What a shell starts in the background ignores interrupts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_synchronous_caller_leaves_no_flight_that_nobody_leads(store: WatchedStore) -> None:
     cache = TieredCache(WatchedFront(MemoryFront()), store, front_timeout=PATIENCE_SECONDS)
     cache.sync.set("another", 1)

@@ -31,7 +31,6 @@ _NAMES_PER_PAGE = 500
 # What an entry is taken to weigh before the first has been seen.
 _TYPICAL_BYTES = 2048
 
-
 #: What a clear weighs when it is judged whether there is space to reclaim.
 CHANGES_OF_A_CLEAR = 1000
 
@@ -198,8 +197,7 @@ class Engine:
         look = Look(keys, prefix, self._remembered)
         cells = await self._front.get(look.front_keys)
         look.see(cells)
-        if cells is not None:
-            self._learn([len(cell) for cell in cells[: len(keys)] if cell])
+        self._learn([len(answer.envelope) for answer in look.answers.values()])
         if look.news:
             self._remember(look.news)
         self._recorder.add("hits_front", sum(key.digest in look.answers for key in keys))
