@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import isnan
 from typing import Any, Final, cast
 
@@ -26,6 +26,9 @@ _SCALARS: Final = frozenset((str, int, float, bool, type(None), TextAccessor))
 # chose to call it; the users of a cache did not, and some of them turn warnings into errors.
 _loads: Final[Callable[..., Any]] = inspect.unwrap(loads)
 
+# Far more than data has, and well below the recursion limit: what runs at that may be anybody's finalizer.
+_LEVELS: Final = 400
+
 _CORE: Final = b"\x01"
 _COMPACT: Final = b"\x02"
 
@@ -44,7 +47,7 @@ class GenerationsCodec:
     def encode(self, value: Any) -> bytes:
         """Raises UnsupportedValueError unless decoding gives back an equal list, types included."""
         try:
-            _refuse_foreign(value)
+            _refuse_foreign(value, _LEVELS)
             payload = _compact(value) or _core(value)
         except UnsupportedValueError:
             raise
@@ -91,23 +94,26 @@ def _read_core(body: bytes) -> list[Generation]:
     return generations
 
 
-def _refuse_foreign(value: Any) -> None:
+def _refuse_foreign(value: Any, levels: int) -> None:
     """Raises UnsupportedValueError for what serializers would turn into something else, without ever asking for it."""
+    if not levels:
+        raise UnsupportedValueError(f"an answer in more than {_LEVELS} levels, or containing itself, cannot be stored")
     kind = cast("type[Any]", type(value))
     if kind is dict:
-        for key, item in value.items():
-            if type(key) is not str:
-                raise UnsupportedValueError("a dict with keys other than str cannot be stored")
-            if type(item) not in _SCALARS:
-                _refuse_foreign(item)
+        if any(type(key) is not str for key in value):
+            raise UnsupportedValueError("a dict with keys other than str cannot be stored")
+        inner: Iterable[Any] = value.values()
     elif kind is list:
-        for item in value:
-            if type(item) not in _SCALARS:
-                _refuse_foreign(item)
+        inner = value
     elif kind in _MODELS:
-        _refuse_foreign(_fields(value))
-    elif kind not in _SCALARS:
+        inner = _fields(value).values()
+    elif kind in _SCALARS:
+        return
+    else:
         raise UnsupportedValueError(f"a value of type {kind.__module__}.{kind.__qualname__} cannot be stored exactly")
+    for item in inner:
+        if type(item) not in _SCALARS:
+            _refuse_foreign(item, levels - 1)
 
 
 def _same(given: Any, found: Any) -> bool:

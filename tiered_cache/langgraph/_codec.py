@@ -34,6 +34,9 @@ _SCALARS: Final = frozenset((str, int, float, bool, bytes, type(None)))
 _CONTAINERS: Final = frozenset((list, tuple, deque))
 _PACKED: Final = frozenset((list, tuple, deque, dict, TextAccessor))
 _SHAPE_BYTES: Final = 8
+
+# Far more than data has, and well below the recursion limit: what runs at that may be anybody's finalizer.
+_LEVELS: Final = 200
 _NAMED: Final = 8
 
 
@@ -63,9 +66,11 @@ class LangGraphCodec:
     def encode(self, value: Any) -> bytes:
         """Raises UnsupportedValueError, naming classes and never contents, for what would not come out equal."""
         try:
-            kind, data = self._serde.dumps_typed(_pack(value))
+            kind, data = self._serde.dumps_typed(_pack(value, _LEVELS))
             classes: list[type] = []
             equal = self._same(value, _unpack(self._serde.loads_typed((kind, data)), classes))
+        except UnsupportedValueError:
+            raise
         except Exception as error:  # serializers, and the values' own methods, raise what they like
             raise UnsupportedValueError(f"{_describe(value)} cannot be serialized ({type(error).__name__})") from error
         if not equal:
@@ -109,27 +114,30 @@ class LangGraphCodec:
         return len(ones) == len(others) and all(map(self._same, ones, others))
 
 
-def _pack(value: Any) -> Any:
+def _pack(value: Any, levels: int) -> Any:
     """The same in lists and dicts with string keys, of whatever stands in exactly these containers."""
+    if not levels:
+        raise UnsupportedValueError(f"a value in more than {_LEVELS} levels, or containing itself, cannot be stored")
+    levels -= 1
     kind = cast("type[object]", type(value))
     if kind is list:
-        return _packed(value)
+        return _packed(value, levels)
     if kind is tuple:
-        return {_TUPLE: _packed(value)}
+        return {_TUPLE: _packed(value, levels)}
     if kind is deque:
-        return {_DEQUE: [value.maxlen, _packed(value)]}
+        return {_DEQUE: [value.maxlen, _packed(value, levels)]}
     if kind is dict:
         for key in value:
             if type(key) is not str or key[:1] == _ESCAPE:
-                return {_PAIRS: [_packed(pair) for pair in value.items()]}
-        return {key: _pack(item) if type(item) in _PACKED else item for key, item in value.items()}
+                return {_PAIRS: [_packed(pair, levels) for pair in value.items()]}
+        return {key: _pack(item, levels) if type(item) in _PACKED else item for key, item in value.items()}
     if kind is TextAccessor:  # what `message.text` is
         return {_TEXT: str(value)}
     return value
 
 
-def _packed(values: Iterable[Any]) -> list[Any]:
-    return [_pack(each) if type(each) in _PACKED else each for each in values]
+def _packed(values: Iterable[Any], levels: int) -> list[Any]:
+    return [_pack(each, levels) if type(each) in _PACKED else each for each in values]
 
 
 def _unpack(value: Any, classes: list[type]) -> Any:
