@@ -20,7 +20,7 @@ import anyio
 from tiered_cache import Entry, Found, Front, Row, Step, Store
 from tiered_cache._errors import FrontUnavailableError, StoreUnavailableError
 from tiered_cache._keys import LEVEL_BYTES
-from tiered_cache._tiers import Emptying
+from tiered_cache._tiers import Emptying, Notice
 
 T = TypeVar("T")
 
@@ -176,17 +176,23 @@ class WatchedStore(_Watched):
     async def setup(self, *, create: bool) -> str:
         return await self._watch("setup", 0, lambda: self.inner.setup(create=create))
 
-    async def read(self, digests: Sequence[bytes], addresses: Sequence[bytes]) -> Found:
-        return await self._watch("read", len(digests), lambda: self.inner.read(digests, addresses))
+    async def read(self, digests: Sequence[bytes], addresses: Sequence[bytes], *, stale: bool = False) -> Found:
+        return await self._watch("read", len(digests), lambda: self.inner.read(digests, addresses, stale=stale))
 
-    async def write(self, entries: Sequence[Entry]) -> Sequence[int]:
-        return await self._watch("write", len(entries), lambda: self.inner.write(entries))
+    async def write(self, entries: Sequence[Entry], journal: Sequence[bytes] = ()) -> Sequence[int]:
+        return await self._watch("write", len(entries), lambda: self.inner.write(entries, journal))
 
-    async def delete(self, digests: Sequence[bytes]) -> None:
-        await self._watch("delete", len(digests), lambda: self.inner.delete(digests))
+    async def delete(self, digests: Sequence[bytes], journal: Sequence[bytes] = ()) -> None:
+        await self._watch("delete", len(digests), lambda: self.inner.delete(digests, journal))
 
-    async def clear(self, address: bytes) -> int:
-        return await self._watch("clear", 1, lambda: self.inner.clear(address))
+    async def clear(self, address: bytes, journal: Sequence[bytes] = ()) -> int:
+        return await self._watch("clear", 1, lambda: self.inner.clear(address, journal))
+
+    async def journal(self, prefix: bytes, limit: int) -> Sequence[Notice]:
+        return await self._watch("journal", 0, lambda: self.inner.journal(prefix, limit))
+
+    async def acknowledge(self, notices: Sequence[Notice]) -> None:
+        await self._watch("acknowledge", len(notices), lambda: self.inner.acknowledge(notices))
 
     async def names(self, address: bytes, prefix: bytes, after: bytes, limit: int) -> Sequence[tuple[bytes, bytes]]:
         return await self._watch("names", 0, lambda: self.inner.names(address, prefix, after, limit))
@@ -206,6 +212,9 @@ class _Kept(NamedTuple):
     expires: float | None
     entry: Entry
 
+    def gone(self, now: float, *, stale: bool = True) -> bool:
+        return self.expires is not None and self.expires + (self.entry.grace if stale else 0) <= now
+
 
 class DictStore:
     """A store in a dict: the least that the protocol asks of somebody who writes one. `clock` counts milliseconds."""
@@ -213,6 +222,7 @@ class DictStore:
     def __init__(self, clock: Callable[[], float] = lambda: 0.0, identity: str = "dict") -> None:
         self.rows: dict[bytes, _Kept] = {}
         self.watermarks: dict[bytes, int] = {}
+        self.notices: dict[bytes, int] = {}
         self._version = 0
         self._clock = clock
         self._identity = identity
@@ -220,28 +230,39 @@ class DictStore:
     async def setup(self, *, create: bool) -> str:
         return self._identity
 
-    async def read(self, digests: Sequence[bytes], addresses: Sequence[bytes]) -> Found:
+    async def read(self, digests: Sequence[bytes], addresses: Sequence[bytes], *, stale: bool = False) -> Found:
         rows: dict[bytes, Row] = {}
         for digest in digests:
             kept = self.rows.get(digest)
-            if kept is not None and not self._expired(kept):
+            if kept is not None and not kept.gone(self._clock(), stale=stale):
                 left = None if kept.expires is None else int(kept.expires - self._clock())
                 rows[digest] = Row(kept.version, left, kept.entry.envelope)
         return Found(rows, {a: self.watermarks[a] for a in addresses if a in self.watermarks})
 
-    async def write(self, entries: Sequence[Entry]) -> Sequence[int]:
+    async def write(self, entries: Sequence[Entry], journal: Sequence[bytes] = ()) -> Sequence[int]:
+        self._record(journal)
         for entry in entries:
             expires = None if entry.ttl is None else self._clock() + entry.ttl
             self.rows[entry.digest] = _Kept(self._next(), expires, entry)
         return [self.rows[entry.digest].version for entry in entries]
 
-    async def delete(self, digests: Sequence[bytes]) -> None:
+    async def delete(self, digests: Sequence[bytes], journal: Sequence[bytes] = ()) -> None:
+        self._record(journal)
         for digest in digests:
             self.rows.pop(digest, None)
 
-    async def clear(self, address: bytes) -> int:
+    async def clear(self, address: bytes, journal: Sequence[bytes] = ()) -> int:
+        self._record(journal)
         self.watermarks[address] = self._next()
         return self.watermarks[address]
+
+    async def journal(self, prefix: bytes, limit: int) -> Sequence[Notice]:
+        return [Notice(*notice) for notice in self.notices.items() if notice[0].startswith(prefix)][:limit]
+
+    async def acknowledge(self, notices: Sequence[Notice]) -> None:
+        for cell, version in notices:
+            if self.notices.get(cell) == version:
+                del self.notices[cell]
 
     async def names(self, address: bytes, prefix: bytes, after: bytes, limit: int) -> Sequence[tuple[bytes, bytes]]:
         found = [
@@ -251,13 +272,13 @@ class DictStore:
             and kept.entry.address == address
             and kept.entry.name is not None
             and kept.entry.name.startswith(prefix)
-            and not self._expired(kept)
+            and not kept.gone(self._clock(), stale=False)
             and not self._cleared(kept)
         ]
         return found[:limit]
 
     async def reclaim(self, limit: int, empty: Emptying) -> int:
-        return await self._remove(limit, empty, lambda kept: self._expired(kept) or self._cleared(kept))
+        return await self._remove(limit, empty, lambda kept: kept.gone(self._clock()) or self._cleared(kept))
 
     async def erase(self, address: bytes, limit: int, empty: Emptying) -> int:
         floor = self.watermarks.get(address, 0)
@@ -272,8 +293,9 @@ class DictStore:
         self._version += 1
         return self._version
 
-    def _expired(self, kept: _Kept) -> bool:
-        return kept.expires is not None and kept.expires <= self._clock()
+    def _record(self, journal: Sequence[bytes]) -> None:
+        for cell in journal:
+            self.notices[cell] = self._next()
 
     def _cleared(self, kept: _Kept) -> bool:
         address = kept.entry.address

@@ -35,7 +35,7 @@ from tiered_cache import (
     TieredCacheError,
 )
 from tiered_cache._rule import MARK_READ, MARK_WRITE, SETTLE_WRITE
-from tiered_cache._tiers import Emptying, Entry, Found
+from tiered_cache._tiers import Emptying, Entry, Found, Notice
 
 T = TypeVar("T")
 
@@ -384,17 +384,23 @@ class SteppedStore:
     async def setup(self, *, create: bool) -> str:
         return await self._inner.setup(create=create)
 
-    async def read(self, digests: Sequence[bytes], addresses: Sequence[bytes]) -> Found:
-        return await self._step("read", self._inner.read(digests, addresses))
+    async def read(self, digests: Sequence[bytes], addresses: Sequence[bytes], *, stale: bool = False) -> Found:
+        return await self._step("read", self._inner.read(digests, addresses, stale=stale))
 
-    async def write(self, entries: Sequence[Entry]) -> Sequence[int]:
-        return await self._step("write", self._inner.write(entries))
+    async def write(self, entries: Sequence[Entry], journal: Sequence[bytes] = ()) -> Sequence[int]:
+        return await self._step("write", self._inner.write(entries, journal))
 
-    async def delete(self, digests: Sequence[bytes]) -> None:
-        await self._step("delete", self._inner.delete(digests))
+    async def delete(self, digests: Sequence[bytes], journal: Sequence[bytes] = ()) -> None:
+        await self._step("delete", self._inner.delete(digests, journal))
 
-    async def clear(self, address: bytes) -> int:
-        return await self._step("clear", self._inner.clear(address))
+    async def clear(self, address: bytes, journal: Sequence[bytes] = ()) -> int:
+        return await self._step("clear", self._inner.clear(address, journal))
+
+    async def journal(self, prefix: bytes, limit: int) -> Sequence[Notice]:
+        return await self._step("journal", self._inner.journal(prefix, limit))
+
+    async def acknowledge(self, notices: Sequence[Notice]) -> None:
+        await self._step("acknowledge", self._inner.acknowledge(notices))
 
     async def names(self, address: bytes, prefix: bytes, after: bytes, limit: int) -> Sequence[tuple[bytes, bytes]]:
         return await self._step("names", self._inner.names(address, prefix, after, limit))

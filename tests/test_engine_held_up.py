@@ -203,9 +203,9 @@ class StrangeStore(DictStore):
         if self.strange is not None:
             await self.strange()
 
-    async def write(self, entries: Sequence[Entry]) -> Sequence[int]:
+    async def write(self, entries: Sequence[Entry], journal: Sequence[bytes] = ()) -> Sequence[int]:
         await self._pass()
-        return await super().write(entries)
+        return await super().write(entries, journal)
 
     async def reclaim(self, limit: int, empty: Emptying) -> int:
         await self._pass()

@@ -20,7 +20,7 @@ from ._namespace import Namespace, SyncNamespace
 from ._options import Options
 from ._rule import Step
 from ._stats import Latency, Stats
-from ._tiers import Entry, Found, Front, Row, Store
+from ._tiers import Entry, Found, Front, Notice, Row, Store
 from ._view import INHERIT, MISSING
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "MemoryFront",
     "MissingExtraError",
     "Namespace",
+    "Notice",
     "Options",
     "PlainCodec",
     "RawCodec",

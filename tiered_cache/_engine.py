@@ -135,7 +135,7 @@ class Engine:
         prefix = await self.open()
 
         async def commit() -> Iterable[Cell]:
-            version = await self._store.clear(scope.address)
+            version = await self._store.clear(scope.address, ())
             self._remember({scope.address: Seen(b"", version)})
             return [Cell(value_cell(digest, version, b""), self._lifetimes.watermark)]
 
@@ -253,7 +253,7 @@ class Engine:
         prefix = await self.open()
 
         async def commit() -> Iterable[Cell]:
-            versions = await self._store.write(entries)
+            versions = await self._store.write(entries, ())
             return [
                 Cell(value_cell(entry.digest, version, entry.envelope), self._lifetimes.of_cell(entry.ttl))
                 for entry, version in zip(entries, versions, strict=True)
@@ -272,7 +272,7 @@ class Engine:
         prefix = await self.open()
 
         async def commit() -> Iterable[Cell]:
-            await self._store.delete(digests)
+            await self._store.delete(digests, ())
             return [_NO_CELL] * len(digests)
 
         def committed() -> None:

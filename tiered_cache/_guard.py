@@ -17,7 +17,7 @@ from ._errors import ConfigurationError, FrontUnavailableError, SchemaError, Sto
 from ._options import Options, milliseconds
 from ._rule import Step
 from ._stats import Recorder, Timed
-from ._tiers import Emptying, Entry, Found, Front, Store
+from ._tiers import Emptying, Entry, Found, Front, Notice, Store
 
 T = TypeVar("T")
 Failure = TypeVar("Failure", bound=StoreUnavailableError | SchemaError)
@@ -100,17 +100,24 @@ class GuardedStore:
     async def setup(self, *, create: bool) -> str:
         return await self._exchange(None, 0, partial(self._store.setup, create=create))
 
-    async def read(self, digests: Sequence[bytes], addresses: Sequence[bytes]) -> Found:
-        return await self._exchange("store_read", len(digests), partial(self._store.read, digests, addresses))
+    async def read(self, digests: Sequence[bytes], addresses: Sequence[bytes], *, stale: bool = False) -> Found:
+        call = partial(self._store.read, digests, addresses, stale=stale)
+        return await self._exchange("store_read", len(digests), call)
 
-    async def write(self, entries: Sequence[Entry]) -> Sequence[int]:
-        return await self._exchange("store_write", len(entries), partial(self._store.write, entries))
+    async def write(self, entries: Sequence[Entry], journal: Sequence[bytes]) -> Sequence[int]:
+        return await self._exchange("store_write", len(entries), partial(self._store.write, entries, journal))
 
-    async def delete(self, digests: Sequence[bytes]) -> None:
-        await self._exchange("store_delete", len(digests), partial(self._store.delete, digests))
+    async def delete(self, digests: Sequence[bytes], journal: Sequence[bytes]) -> None:
+        await self._exchange("store_delete", len(digests), partial(self._store.delete, digests, journal))
 
-    async def clear(self, address: bytes) -> int:
-        return await self._exchange("store_clear", 1, partial(self._store.clear, address))
+    async def clear(self, address: bytes, journal: Sequence[bytes]) -> int:
+        return await self._exchange("store_clear", 1, partial(self._store.clear, address, journal))
+
+    async def journal(self, prefix: bytes, limit: int) -> Sequence[Notice]:
+        return await self._exchange(None, 0, partial(self._store.journal, prefix, limit))
+
+    async def acknowledge(self, notices: Sequence[Notice]) -> None:
+        await self._exchange(None, 0, partial(self._store.acknowledge, notices))
 
     async def names(self, address: bytes, prefix: bytes, after: bytes, limit: int) -> Sequence[tuple[bytes, bytes]]:
         return await self._exchange(None, 0, partial(self._store.names, address, prefix, after, limit))

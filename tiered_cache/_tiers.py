@@ -32,13 +32,17 @@ class Front(Protocol):
 
 
 class Entry(NamedTuple):
-    """A row to be written. `ttl` is in milliseconds; None never expires. `name` is kept where keys are to be listed."""
+    """A row to be written. `ttl` is in milliseconds; None never expires. `name` is kept where keys are to be listed.
+
+    For `grace` milliseconds after it has expired, those who ask for stale rows are still given it.
+    """
 
     digest: bytes
     address: bytes
     envelope: bytes
     ttl: int | None = None
     name: bytes | None = None
+    grace: int = 0
 
 
 class Row(NamedTuple):
@@ -59,6 +63,13 @@ class Found(NamedTuple):
     watermarks: Mapping[bytes, int]
 
 
+class Notice(NamedTuple):
+    """A key of the front whose cell nobody could mark while an entry or a watermark changed. Newer ones go higher."""
+
+    cell: bytes
+    version: int
+
+
 #: Empties the cells of rows that are about to be removed. Raises FrontUnavailableError where the front does not answer.
 Emptying = Callable[[Sequence[bytes]], Awaitable[None]]
 
@@ -68,6 +79,9 @@ class Store(Protocol):
 
     Versions are 64-bit, positive, shared by entries and watermarks, never reused, and increase per key and per address
     in the order of commits: they are taken once the row is locked.
+
+    What changes anything takes a `journal`: keys of the front whose cells could not be marked. They are recorded in the
+    same transaction, and stay until they are acknowledged. A key recorded again gets a new version.
     """
 
     async def setup(self, *, create: bool) -> str:
@@ -78,20 +92,31 @@ class Store(Protocol):
         """
         ...
 
-    async def read(self, digests: Sequence[bytes], addresses: Sequence[bytes]) -> Found:
-        """Rows and watermarks in one statement, from the primary, outside any transaction of the caller."""
+    async def read(self, digests: Sequence[bytes], addresses: Sequence[bytes], *, stale: bool = False) -> Found:
+        """Rows and watermarks in one statement, from the primary, outside any transaction of the caller.
+
+        With `stale`, expired rows in their time of grace as well; `left` is 0 or less for those.
+        """
         ...
 
-    async def write(self, entries: Sequence[Entry]) -> Sequence[int]:
+    async def write(self, entries: Sequence[Entry], journal: Sequence[bytes] = ()) -> Sequence[int]:
         """Commits all entries (no two with one digest) in one transaction; returns their versions in their order."""
         ...
 
-    async def delete(self, digests: Sequence[bytes]) -> None:
+    async def delete(self, digests: Sequence[bytes], journal: Sequence[bytes] = ()) -> None:
         """Commits the removal of rows; absent ones are no error."""
         ...
 
-    async def clear(self, address: bytes) -> int:
+    async def clear(self, address: bytes, journal: Sequence[bytes] = ()) -> int:
         """Commits a new watermark for an address and returns it. Touches no entry, however many there are."""
+        ...
+
+    async def journal(self, prefix: bytes, limit: int) -> Sequence[Notice]:
+        """At most `limit` of what was recorded and is not acknowledged, of keys that begin with `prefix`."""
+        ...
+
+    async def acknowledge(self, notices: Sequence[Notice]) -> None:
+        """Removes these from the journal, unless they were recorded again since."""
         ...
 
     async def names(self, address: bytes, prefix: bytes, after: bytes, limit: int) -> Sequence[tuple[bytes, bytes]]:

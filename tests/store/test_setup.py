@@ -65,7 +65,7 @@ async def test_tables_go_to_the_schema_that_is_asked_for(place: Place, schema: s
     assert len((await store.read([digest("a")], [])).rows) == 1
     await store.clear(b"")
     assert await store.reclaim(10, Emptied()) == 1
-    assert len(tables(place.admin(), schema)) == 3
+    assert len(tables(place.admin(), schema)) == 4
     assert not tables(place.admin())
     with pytest.raises(SchemaError):
         await place.store().setup(create=False)
@@ -105,9 +105,9 @@ def test_ddl_is_printed_without_a_database_or_its_driver() -> None:
 async def test_tables_of_a_newer_release_are_refused(place: Place) -> None:
     store = await place.ready()
     with place.admin().begin() as conn:
-        conn.execute(text("UPDATE tiered_cache_meta SET value = '2' WHERE name = 'schema'"))
+        conn.execute(text("UPDATE tiered_cache_meta SET value = '99' WHERE name = 'schema'"))
     for create in (True, False):
-        with pytest.raises(SchemaError, match=r"newer release \(schema 2.*upgrade"):
+        with pytest.raises(SchemaError, match=r"newer release \(schema 99.*upgrade"):
             await store.setup(create=create)
 
 
@@ -196,3 +196,61 @@ async def test_many_processes_may_set_up_at_once(place: Place) -> None:
 
 def _all_at_once(pool: Pool, url: str) -> list[str]:
     return pool.map(_set_up, [url] * 20, chunksize=1)
+
+
+#: What the first release made of the tables, before there were a journal and a time of grace.
+SCHEMA_1 = (
+    "ALTER TABLE tiered_cache_entry DROP COLUMN stale",
+    "DROP TABLE tiered_cache_journal",
+    "UPDATE tiered_cache_meta SET value = '1' WHERE name = 'schema'",
+)
+
+
+async def as_of_schema_1(place: Place) -> tuple[str, int]:
+    """Tables of schema 1 with an entry in them; their identity, and its version."""
+    store = await place.ready()
+    (version,) = await store.write([entry("a")])
+    with place.admin().begin() as conn:
+        for statement in SCHEMA_1:
+            conn.exec_driver_sql(statement)
+        identity = conn.exec_driver_sql("SELECT value FROM tiered_cache_meta WHERE name = 'identity'").scalar_one()
+    return identity, version
+
+
+@shared
+async def test_older_tables_are_brought_up_to_date_with_all_that_is_in_them(place: Place) -> None:
+    identity, version = await as_of_schema_1(place)
+    store = place.store()
+    assert await store.setup(create=True) == identity
+    assert (await store.read([digest("a")], [])).rows[digest("a")].version == version
+    await store.write([entry("a", ttl=1000)._replace(grace=1000)], [b"cell"])
+    assert [notice.cell for notice in await store.journal(b"", 9)] == [b"cell"]
+    assert await place.store().setup(create=False) == identity
+
+
+@one_of_each
+async def test_older_tables_may_be_brought_up_to_date_by_hand_as_the_error_says(place: Place) -> None:
+    identity, _ = await as_of_schema_1(place)
+    with pytest.raises(SchemaError, match="older release") as raised:
+        await place.store().setup(create=False)
+    statement = str(raised.value).split("`")[1]
+    with place.admin().begin() as conn:
+        for part in (statement, *place.store().ddl().split(";\n")):
+            if part:
+                conn.exec_driver_sql(part)
+    assert await place.store().setup(create=False) == identity
+
+
+@shared
+async def test_many_who_bring_older_tables_up_to_date_at_once_agree(place: Place) -> None:
+    identity, _ = await as_of_schema_1(place)
+    stores = [place.store() for _ in range(4)]
+    found: list[str] = []
+
+    async def set_up(store: SqlStore) -> None:
+        found.append(await store.setup(create=True))
+
+    async with anyio.create_task_group() as tasks:
+        for store in stores:
+            tasks.start_soon(set_up, store)
+    assert found == [identity] * 4

@@ -16,8 +16,10 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     LargeBinary,
+    and_,
     any_,
     bindparam,
+    case,
     cast,
     column,
     delete,
@@ -30,14 +32,15 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
-from tiered_cache._tiers import Entry
+from tiered_cache._tiers import Entry, Notice
 
-from ._schema import COUNTER, Tables, statements
+from ._schema import COUNTER, Tables, statements, upgrade
 
 Clock = Callable[[], float]
 Condition = ColumnElement[bool]
-#: Removes those of some rows to which a condition with some values applies; returns their digests.
-Removal = Callable[[Connection, Sequence[bytes], Mapping[str, object]], list[bytes]]
+#: Removes those of some rows to which a condition with some values applies; returns their digests. Records what the
+#: front could not be told of.
+Removal = Callable[[Connection, Sequence[bytes], Mapping[str, object], Sequence[bytes]], list[bytes]]
 
 #: Values in one IN list. Every SQLite ever shipped takes 999 variables in a statement.
 _IN_LIST: Final = 900
@@ -76,6 +79,13 @@ class Dialect(ABC):
         """Round several statements that are to see one moment, on a connection that has executed nothing."""
         return nullcontext()
 
+    def _make(self, conn: Connection) -> None:
+        there = self.columns(conn).get(self._tables.entry.name)
+        if there and "stale" not in there:
+            conn.exec_driver_sql(upgrade(self._tables, conn.dialect))
+        for statement in statements(self._tables, conn.dialect):
+            conn.exec_driver_sql(statement)
+
     @abstractmethod
     def among(self, of: Column[bytes], name: str) -> Condition:
         """Whether a column is one of the values bound to `name`."""
@@ -86,15 +96,19 @@ class Dialect(ABC):
 
     @abstractmethod
     def create(self, conn: Connection) -> None:
-        """Makes what is missing, one process at a time, all or nothing. A change."""
+        """Makes what is missing, older tables brought up to date, one process at a time, all or nothing. A change."""
 
     @abstractmethod
-    def write(self, conn: Connection, entries: Sequence[Entry]) -> dict[bytes, int]:
+    def write(self, conn: Connection, entries: Sequence[Entry], journal: Sequence[bytes]) -> dict[bytes, int]:
         """Puts entries that are in the order of their digests; returns versions by digest. A change."""
 
     @abstractmethod
-    def clear(self, conn: Connection, address: bytes) -> int:
+    def clear(self, conn: Connection, address: bytes, journal: Sequence[bytes]) -> int:
         """Puts a new watermark and returns it. A change."""
+
+    @abstractmethod
+    def acknowledge(self, conn: Connection, notices: Sequence[Notice]) -> None:
+        """Removes them from the journal, leaving those that somebody has locked. A change."""
 
     @abstractmethod
     def removal(self, also: Condition | None = None, *, wait: bool) -> Removal:
@@ -112,8 +126,12 @@ class Postgres(Dialect):
 
     def __init__(self, tables: Tables, clock: Clock | None) -> None:
         super().__init__(tables, "CAST(floor(extract(epoch FROM statement_timestamp()) * 1000) AS bigint)", clock)
-        self._write = self._writing()
-        self._clear = self._clearing()
+        # In the same statement: with a transaction of several, a database that has to stand in for the front as well
+        # would have three round trips more to serve for each change.
+        self._journaling = self._recording().cte("journaling")
+        self._write = self._with_journal(self._writing())
+        self._clear = self._with_journal(self._clearing())
+        self._acknowledge = self._acknowledging()
 
     def among(self, of: Column[bytes], name: str) -> Condition:
         # An array is one parameter: one text and one plan, whatever the size of a batch.
@@ -135,15 +153,19 @@ class Postgres(Dialect):
         lock = crc32(f"{self._tables.schema}.{self._tables.prefix}".encode())
         with conn.execution_options(isolation_level="READ COMMITTED").begin():
             conn.execute(text("SELECT pg_advisory_xact_lock(CAST(:lock AS bigint))"), {"lock": lock})
-            for statement in statements(self._tables, conn.dialect):
-                conn.exec_driver_sql(statement)
+            self._make(conn)
 
-    def write(self, conn: Connection, entries: Sequence[Entry]) -> dict[bytes, int]:
+    def write(self, conn: Connection, entries: Sequence[Entry], journal: Sequence[bytes]) -> dict[bytes, int]:
         arrays = {f"{name}s": [getattr(entry, name) for entry in entries] for name in Entry._fields}
-        return {row.digest: row.version for row in conn.execute(self._write, arrays)}
+        rows = conn.execute(self._write[bool(journal)], {**arrays, **_cells(journal)})
+        return {row.digest: row.version for row in rows}
 
-    def clear(self, conn: Connection, address: bytes) -> int:
-        return conn.execute(self._clear, {"address": address}).scalar_one()
+    def clear(self, conn: Connection, address: bytes, journal: Sequence[bytes]) -> int:
+        return conn.execute(self._clear[bool(journal)], {"address": address, **_cells(journal)}).scalar_one()
+
+    def acknowledge(self, conn: Connection, notices: Sequence[Notice]) -> None:
+        values = {"cells": [notice.cell for notice in notices], "seen": [notice.version for notice in notices]}
+        conn.execute(self._acknowledge, values)
 
     def removal(self, also: Condition | None = None, *, wait: bool) -> Removal:
         entry = self._tables.entry
@@ -152,10 +174,14 @@ class Postgres(Dialect):
             locked = locked.where(also)
         # Once a row is locked the condition is looked at again, so one rewritten meanwhile is judged as it is now.
         doomed = locked.order_by(entry.c.digest).with_for_update(skip_locked=not wait).cte("doomed")
-        statement = delete(entry).where(entry.c.digest == doomed.c.digest).returning(entry.c.digest)
+        removing = delete(entry).where(entry.c.digest == doomed.c.digest).returning(entry.c.digest)
+        statements = self._with_journal(removing)
 
-        def remove(conn: Connection, digests: Sequence[bytes], values: Mapping[str, object]) -> list[bytes]:
-            return list(conn.execute(statement, {"digests": list(digests), **values}).scalars())
+        def remove(
+            conn: Connection, digests: Sequence[bytes], values: Mapping[str, object], journal: Sequence[bytes] = ()
+        ) -> list[bytes]:
+            given = {"digests": list(digests), **values, **_cells(journal)}
+            return list(conn.execute(statements[bool(journal)], given).scalars())
 
         return remove
 
@@ -167,6 +193,7 @@ class Postgres(Dialect):
             "envelope": LargeBinary,
             "ttl": BigInteger,
             "name": LargeBinary,
+            "grace": BigInteger,
         }
         new = (
             func.unnest(*(bindparam(f"{name}s", type_=ARRAY(kind)) for name, kind in kinds.items()))
@@ -174,13 +201,15 @@ class Postgres(Dialect):
             .render_derived(name="new")
         ).c
         version = self._tables.versions.next_value()
-        rows = select(new.digest, new.address, version, self.now + new.ttl, new.name, new.envelope)
+        stale = case((new.grace > 0, self.now + new.ttl))
+        expires = self.now + new.ttl + new.grace
+        rows = select(new.digest, new.address, version, expires, stale, new.name, new.envelope)
         adding = postgresql.insert(entry).from_select(
-            ["digest", "address", "version", "expires", "name", "envelope"],
+            ["digest", "address", "version", "expires", "stale", "name", "envelope"],
             rows.order_by(new.digest),  # the order in which rows get locked, so no two batches deadlock
             include_defaults=False,
         )
-        changed = {name: adding.excluded[name] for name in ("address", "expires", "name", "envelope")}
+        changed = {name: adding.excluded[name] for name in ("address", "expires", "stale", "name", "envelope")}
         # Not excluded.version: that was drawn before this row was locked, perhaps before what another has committed.
         return adding.on_conflict_do_update(
             index_elements=[entry.c.digest], set_={**changed, "version": version}
@@ -193,6 +222,34 @@ class Postgres(Dialect):
         return adding.on_conflict_do_update(index_elements=[watermark.c.address], set_={"version": version}).returning(
             watermark.c.version
         )
+
+    def _recording(self) -> Any:
+        journal = self._tables.journal
+        version = self._tables.versions.next_value()
+        new = (
+            func.unnest(bindparam("cells", type_=ARRAY(LargeBinary)))
+            .table_valued(column("cell", LargeBinary))
+            .render_derived(name="recorded")
+        ).c
+        rows = select(new.cell, version).order_by(new.cell)
+        adding = postgresql.insert(journal).from_select(["cell", "version"], rows, include_defaults=False)
+        return adding.on_conflict_do_update(index_elements=[journal.c.cell], set_={"version": version})
+
+    def _with_journal(self, changing: Any) -> dict[bool, Any]:
+        """A change, and the same with a journal."""
+        return {False: changing, True: changing.add_cte(self._journaling)}
+
+    def _acknowledging(self) -> Any:
+        journal = self._tables.journal
+        given = (
+            func.unnest(bindparam("cells", type_=ARRAY(LargeBinary)), bindparam("seen", type_=ARRAY(BigInteger)))
+            .table_valued(column("cell", LargeBinary), column("version", BigInteger))
+            .render_derived(name="given")
+        ).c
+        # What somebody has locked is being recorded again. Never waiting, this cannot take part in a deadlock.
+        seen = select(journal.c.cell).where(journal.c.cell == given.cell, journal.c.version == given.version)
+        seen = seen.with_for_update(of=journal, skip_locked=True).cte("seen")
+        return delete(journal).where(journal.c.cell == seen.c.cell)
 
 
 class Sqlite(Dialect):
@@ -207,8 +264,10 @@ class Sqlite(Dialect):
         counter = meta.c.name == COUNTER
         self._counter = select(cast(meta.c.value, BigInteger)).where(counter)
         self._counted = update(meta).where(counter).values(value=bindparam("top"))
-        given = {c.name: bindparam(c.name, type_=c.type) for c in entry.c if c.name != "expires"}
-        adding = sqlite.insert(entry).values(**given, expires=self.now + bindparam("ttl", type_=BigInteger))
+        given = {c.name: bindparam(c.name, type_=c.type) for c in entry.c if c.name not in ("expires", "stale")}
+        ttl, grace = (bindparam(name, type_=BigInteger) for name in ("ttl", "grace"))
+        stale = case((grace > 0, self.now + ttl))
+        adding = sqlite.insert(entry).values(**given, expires=self.now + ttl + grace, stale=stale)
         self._write = adding.on_conflict_do_update(
             index_elements=[entry.c.digest],
             set_={c.name: adding.excluded[c.name] for c in entry.c if not c.primary_key},
@@ -217,6 +276,13 @@ class Sqlite(Dialect):
         self._clear = adding.on_conflict_do_update(
             index_elements=[watermark.c.address], set_={"version": adding.excluded.version}
         )
+        journal = tables.journal
+        adding = sqlite.insert(journal).values({name: bindparam(name) for name in Notice._fields})
+        self._record = adding.on_conflict_do_update(
+            index_elements=[journal.c.cell], set_={"version": adding.excluded.version}
+        )
+        seen = and_(journal.c.cell == bindparam("of_cell"), journal.c.version == bindparam("seen"))
+        self._acknowledge = delete(journal).where(seen)
 
     def begin_change(self, conn: Connection) -> None:
         # Not deferred: a transaction that reads first may be refused the lock for good when it comes to write.
@@ -263,19 +329,23 @@ class Sqlite(Dialect):
         return {names[name]: columns for name, columns in found.items()}
 
     def create(self, conn: Connection) -> None:
-        for statement in statements(self._tables, conn.dialect):
-            conn.exec_driver_sql(statement)
+        self._make(conn)
 
-    def write(self, conn: Connection, entries: Sequence[Entry]) -> dict[bytes, int]:
+    def write(self, conn: Connection, entries: Sequence[Entry], journal: Sequence[bytes]) -> dict[bytes, int]:
+        self._note(conn, journal)
         first = self._draw(conn, len(entries))
         rows = [{**entry._asdict(), "version": version} for version, entry in enumerate(entries, first)]
         conn.execute(self._write, rows)
         return {entry.digest: version for version, entry in enumerate(entries, first)}
 
-    def clear(self, conn: Connection, address: bytes) -> int:
+    def clear(self, conn: Connection, address: bytes, journal: Sequence[bytes]) -> int:
+        self._note(conn, journal)
         version = self._draw(conn, 1)
         conn.execute(self._clear, {"address": address, "version": version})
         return version
+
+    def acknowledge(self, conn: Connection, notices: Sequence[Notice]) -> None:
+        conn.execute(self._acknowledge, [{"of_cell": cell, "seen": version} for cell, version in notices])
 
     def removal(self, also: Condition | None = None, *, wait: bool) -> Removal:
         entry = self._tables.entry
@@ -284,7 +354,10 @@ class Sqlite(Dialect):
             doomed &= also
         finding, removing = select(entry.c.digest).where(doomed), delete(entry).where(doomed)
 
-        def remove(conn: Connection, digests: Sequence[bytes], values: Mapping[str, object]) -> list[bytes]:
+        def remove(
+            conn: Connection, digests: Sequence[bytes], values: Mapping[str, object], journal: Sequence[bytes] = ()
+        ) -> list[bytes]:
+            self._note(conn, journal)
             removed: list[bytes] = []
             for i in range(0, len(digests), self.list_size):
                 part = {"digests": digests[i : i + self.list_size], **values}
@@ -294,11 +367,20 @@ class Sqlite(Dialect):
 
         return remove
 
+    def _note(self, conn: Connection, journal: Sequence[bytes]) -> None:
+        if journal:
+            first = self._draw(conn, len(journal))
+            conn.execute(self._record, [Notice(cell, n)._asdict() for n, cell in enumerate(journal, first)])
+
     def _draw(self, conn: Connection, n: int) -> int:
         """Takes `n` versions in a row and returns the first. The file is locked: they are in the order of commits."""
         last = conn.execute(self._counter).scalar_one()
         conn.execute(self._counted, {"top": str(last + n)})
         return last + 1
+
+
+def _cells(journal: Sequence[bytes]) -> dict[str, object]:
+    return {"cells": list(journal)} if journal else {}
 
 
 def _grouped(pairs: Iterable[Any]) -> dict[str, set[str]]:

@@ -13,8 +13,9 @@ from sqlalchemy.schema import CreateIndex, CreateSequence, CreateTable
 
 from tiered_cache._errors import ConfigurationError
 
-#: Recorded in the tables. A release refuses tables of a higher number than its own.
-SCHEMA_VERSION: Final = 1
+#: Recorded in the tables. A release refuses tables of a higher number than its own, and upgrades those of a lower one.
+#: 2 added `entry.stale` and the journal.
+SCHEMA_VERSION: Final = 2
 
 #: Names in `meta`.
 SCHEMA: Final = "schema"
@@ -48,6 +49,8 @@ class Tables:
             Column("address", LargeBinary, nullable=False),
             Column("version", BigInteger, nullable=False),
             Column("expires", BigInteger),  # milliseconds since 1970; null: never
+            # From then on it is only for those who take expired values; null: they get none either.
+            Column("stale", BigInteger),
             Column("name", LargeBinary),  # null unless keys are to be listed
             # Last: SQLite reads a row from its beginning and follows a long one page by page.
             Column("envelope", LargeBinary, nullable=False),
@@ -73,11 +76,24 @@ class Tables:
             Column("name", String(32), primary_key=True),
             Column("value", String(255), nullable=False),
         )
+        # Cells of the front that could not be told of a change: the front's whole key.
+        self.journal = Table(
+            f"{prefix}journal",
+            metadata,
+            Column("cell", LargeBinary, primary_key=True),
+            Column("version", BigInteger, nullable=False),
+            sqlite_with_rowid=False,
+        )
         self.versions = Sequence(f"{prefix}version", metadata=metadata, data_type=BigInteger, cache=1)
 
     @property
     def all(self) -> tuple[Table, ...]:
-        return (self.entry, self.watermark, self.meta)
+        return (self.entry, self.watermark, self.meta, self.journal)
+
+
+def upgrade(tables: Tables, dialect: SqlaDialect) -> str:
+    """What tables of schema 1 lack beside what `statements` adds."""
+    return f"ALTER TABLE {dialect.identifier_preparer.format_table(tables.entry)} ADD COLUMN stale BIGINT"
 
 
 def statements(tables: Tables, dialect: SqlaDialect) -> Iterator[str]:
@@ -103,6 +119,10 @@ def statements(tables: Tables, dialect: SqlaDialect) -> Iterator[str]:
     values = ", ".join(f"('{name}', {value})" for name, value in rows)
     meta = preparer.format_table(tables.meta)
     yield f"INSERT INTO {meta} (name, value) VALUES {values} ON CONFLICT DO NOTHING"  # noqa: S608 (all of it is ours)
+    yield (
+        f"UPDATE {meta} SET value = '{SCHEMA_VERSION}' "  # noqa: S608
+        f"WHERE name = '{SCHEMA}' AND CAST(value AS integer) < {SCHEMA_VERSION}"
+    )
 
 
 def ddl(dialect: str, *, table_prefix: str = "tiered_cache_", schema: str | None = None) -> str:

@@ -7,9 +7,11 @@ from typing import Any, Final, NamedTuple, cast
 
 from sqlalchemy import (
     BigInteger,
+    ColumnElement,
     Connection,
     Integer,
     LargeBinary,
+    Table,
     and_,
     bindparam,
     case,
@@ -25,13 +27,20 @@ from sqlalchemy import (
 
 from tiered_cache._errors import SchemaError
 from tiered_cache._keys import LEVEL_BYTES, range_end
-from tiered_cache._tiers import Entry, Found, Row
+from tiered_cache._tiers import Entry, Found, Notice, Row
 
 from ._dialects import Condition, Dialect
-from ._schema import IDENTITY, SCHEMA, SCHEMA_VERSION, Tables
+from ._schema import IDENTITY, SCHEMA, SCHEMA_VERSION, Tables, upgrade
 
 #: Rows that one statement looks at where it goes through a range, whether or not they are what is looked for.
 _PAGE_ROWS: Final = 1000
+
+
+class Known(NamedTuple):
+    """What tables say of themselves."""
+
+    schema: int
+    identity: str
 
 
 class Pending(NamedTuple):
@@ -69,7 +78,8 @@ class Statements:
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._tables = tables
         self._dialect = dialect
-        self._read = self._reading()
+        self._read = {stale: self._reading(stale=stale) for stale in (False, True)}
+        self._journal = {ending: self._listing(ending) for ending in (False, True)}
         self._names = self._naming()
         self._expired = self._expiring()
         mark = tables.watermark.c
@@ -88,46 +98,55 @@ class Statements:
 
     # -- setup
 
-    def identity(self, conn: Connection) -> str | None:
-        """The identity of tables that are fit for use; None where there are none. Raises SchemaError for others."""
+    def known(self, conn: Connection) -> Known | None:
+        """What the tables say of themselves; None where there are none. Raises SchemaError for those of others."""
         meta, prefix = self._tables.meta, self._tables.prefix
         there = self._dialect.columns(conn)
         if not there:
             return None
-        for table in self._tables.all:
-            missing = {column.name for column in table.c} - there.get(table.name, set())
-            if missing:
-                what = f"lacks the columns {', '.join(sorted(missing))}" if table.name in there else "is missing"
-                raise SchemaError(
-                    f"{table.name} {what}, so the tables named {prefix}* are not, or not all, those of this package: "
-                    "choose another table_prefix (or schema), or drop them"
-                )
+        self._check(meta, there)
         known: dict[str, str] = {row.name: row.value for row in _rows(conn, select(meta.c.name, meta.c.value))}
-        version = known.get(SCHEMA, "")
-        if IDENTITY not in known or not version.isdecimal():
+        schema = known.get(SCHEMA, "")
+        if IDENTITY not in known or not schema.isdecimal():
             raise SchemaError(
                 f"{meta.name} does not say which release made these tables: apply the complete output of ddl(), "
                 "or choose another table_prefix (or schema)"
             )
-        if int(version) > SCHEMA_VERSION:
+        if int(schema) > SCHEMA_VERSION:
             raise SchemaError(
-                f"the tables named {prefix}* were made by a newer release (schema {version}, this one knows "
+                f"the tables named {prefix}* were made by a newer release (schema {schema}, this one knows "
                 f"{SCHEMA_VERSION}): upgrade tiered-cache here, or choose another table_prefix (or schema)"
             )
-        return known[IDENTITY]
+        if int(schema) == SCHEMA_VERSION:
+            there = self._dialect.columns(conn)  # anew: somebody may have been bringing them up to date
+            for table in self._tables.all:
+                self._check(table, there)
+        return Known(int(schema), known[IDENTITY])
+
+    def _check(self, table: Table, there: Mapping[str, set[str]]) -> None:
+        missing = {column.name for column in table.c} - there.get(table.name, set())
+        if missing:
+            what = f"lacks the columns {', '.join(sorted(missing))}" if table.name in there else "is missing"
+            raise SchemaError(
+                f"{table.name} {what}, so the tables named {self._tables.prefix}* are not, or not all, those of this "
+                "package: choose another table_prefix (or schema), or drop them"
+            )
+
+    def upgrade(self, conn: Connection) -> str:
+        return upgrade(self._tables, conn.dialect)
 
     def create(self, conn: Connection) -> None:
         self._dialect.create(conn)
 
     # -- entries
 
-    def read(self, conn: Connection, digests: Sequence[bytes], addresses: Sequence[bytes]) -> Found:
+    def read(self, conn: Connection, digests: Sequence[bytes], addresses: Sequence[bytes], *, stale: bool) -> Found:
         rows: dict[bytes, Row] = {}
         watermarks: dict[bytes, int] = {}
 
         def look(some_digests: Sequence[bytes], some_addresses: Sequence[bytes]) -> None:
             values = {"digests": list(some_digests), "addresses": list(some_addresses)}
-            for is_row, key, version, left, envelope in _rows(conn, self._read, values):
+            for is_row, key, version, left, envelope in _rows(conn, self._read[stale], values):
                 if is_row:
                     rows[key] = Row(version, left, envelope)
                 else:
@@ -144,15 +163,25 @@ class Statements:
                     look((), part)
         return Found(rows, watermarks)
 
-    def write(self, conn: Connection, entries: Sequence[Entry]) -> list[int]:
-        versions = self._dialect.write(conn, sorted(entries, key=lambda entry: entry.digest))
+    def write(self, conn: Connection, entries: Sequence[Entry], journal: Sequence[bytes]) -> list[int]:
+        versions = self._dialect.write(conn, sorted(entries, key=lambda entry: entry.digest), journal)
         return [versions[entry.digest] for entry in entries]
 
-    def delete(self, conn: Connection, digests: Sequence[bytes]) -> None:
-        self._delete(conn, digests, {})
+    def delete(self, conn: Connection, digests: Sequence[bytes], journal: Sequence[bytes]) -> None:
+        self._delete(conn, digests, {}, journal)
 
-    def clear(self, conn: Connection, address: bytes) -> int:
-        return self._dialect.clear(conn, address)
+    def clear(self, conn: Connection, address: bytes, journal: Sequence[bytes]) -> int:
+        return self._dialect.clear(conn, address, journal)
+
+    def journal(self, conn: Connection, prefix: bytes, limit: int) -> list[Notice]:
+        end = range_end(prefix)
+        values: dict[str, object] = {"prefix": prefix, "most": limit}
+        if end is not None:
+            values["end"] = end
+        return [Notice(row.cell, row.version) for row in _rows(conn, self._journal[end is not None], values)]
+
+    def acknowledge(self, conn: Connection, notices: Sequence[Notice]) -> None:
+        self._dialect.acknowledge(conn, notices)
 
     def names(self, conn: Connection, address: bytes, after: bytes) -> Names:
         above = [address[:end] for end in range(0, len(address) + 1, LEVEL_BYTES)]
@@ -168,7 +197,7 @@ class Statements:
 
     def remove_expired(self, conn: Connection, digests: Sequence[bytes]) -> list[bytes]:
         """Removes those that are expired now, leaving what somebody has locked."""
-        return self._remove_expired(conn, digests, {})
+        return self._remove_expired(conn, digests, {}, ())
 
     def pending(self, conn: Connection, after: bytes | None) -> Pending | None:
         """The next cleared address that is not reclaimed, after the address `after`."""
@@ -195,7 +224,7 @@ class Statements:
 
     def remove_cleared(self, conn: Connection, digests: Sequence[bytes], version: int, *, wait: bool) -> list[bytes]:
         """Removes those that are not above a watermark now. Without `wait`, leaves what somebody has locked."""
-        return self._remove_cleared[wait](conn, digests, {"cleared": version})
+        return self._remove_cleared[wait](conn, digests, {"cleared": version}, ())
 
     def reclaimed(self, conn: Connection, what: Pending) -> None:
         conn.execute(self._done, {"at": what.address, "done": what.version})
@@ -203,20 +232,25 @@ class Statements:
     # -- how they read
 
     @property
+    def _fresh_until(self) -> ColumnElement[int]:
+        entry = self._tables.entry.c
+        return func.coalesce(entry.stale, entry.expires)  # null: for ever
+
+    @property
     def _is_valid(self) -> Condition:
-        expires = self._tables.entry.c.expires
-        return or_(expires.is_(None), expires > self._dialect.now)
+        return or_(self._tables.entry.c.expires.is_(None), self._fresh_until > self._dialect.now)
 
     @property
     def _is_expired(self) -> Condition:
         return self._tables.entry.c.expires <= self._dialect.now
 
-    def _reading(self) -> Any:
+    def _reading(self, *, stale: bool) -> Any:
         entry, mark = self._tables.entry.c, self._tables.watermark.c
         among = self._dialect.among
-        left = entry.expires - self._dialect.now  # null stays null
+        left = self._fresh_until - self._dialect.now  # null stays null
         rows = select(literal_column("1", Integer), entry.digest, entry.version, left, entry.envelope)
-        rows = rows.where(among(entry.digest, "digests"), self._is_valid)
+        is_there = or_(entry.expires.is_(None), entry.expires > self._dialect.now) if stale else self._is_valid
+        rows = rows.where(among(entry.digest, "digests"), is_there)
         marks = select(literal_column("0", Integer), mark.address, mark.version, null(), null())
         return union_all(rows, marks.where(among(mark.address, "addresses")))
 
@@ -236,6 +270,13 @@ class Statements:
         entry = self._tables.entry.c
         most = bindparam("most", type_=BigInteger)
         return select(entry.digest).where(self._is_expired).order_by(entry.expires).limit(most)
+
+    def _listing(self, ending: bool) -> Any:
+        journal = self._tables.journal.c
+        listing = select(journal.cell, journal.version).where(journal.cell >= _bytes("prefix"))
+        if ending:
+            listing = listing.where(journal.cell < _bytes("end"))
+        return listing.order_by(journal.cell).limit(bindparam("most", type_=BigInteger))
 
     def _paging(self, ending: bool) -> Any:
         entry = self._tables.entry.c

@@ -12,13 +12,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tiered_cache._errors import ConfigurationError, SchemaError
 from tiered_cache._fork import forget_after_fork
-from tiered_cache._tiers import Emptying, Entry, Found
+from tiered_cache._tiers import Emptying, Entry, Found, Notice
 
 from ._connect import connect
 from ._dialects import Postgres, Sqlite
 from ._faults import is_fault, unavailable
 from ._runners import Attempt
-from ._schema import Tables, ddl
+from ._schema import SCHEMA_VERSION, Tables, ddl
 from ._statements import Pending, Place, Statements
 
 T = TypeVar("T")
@@ -83,31 +83,44 @@ class SqlStore:
         return ddl(self._database, table_prefix=self._tables.prefix, schema=self._tables.schema)
 
     async def setup(self, *, create: bool) -> str:
-        identity = await self._ask(self._statements.identity)
-        if identity is None and create:
+        known = await self._ask(self._statements.known)
+        if create and (known is None or known.schema < SCHEMA_VERSION):
             await self._change(self._statements.create)
-            identity = await self._ask(self._statements.identity)
-        if identity is None:
+            known = await self._ask(self._statements.known)
+        if known is None:
             raise SchemaError(
                 f"there are no tables named {self._tables.prefix}*: print the statements that make them with ddl() "
                 "(or `tiered-cache ddl`) and apply them, or have them made by setup"
             )
-        return identity
+        if known.schema < SCHEMA_VERSION:
+            raise SchemaError(
+                f"the tables named {self._tables.prefix}* were made by an older release (schema {known.schema}, this "
+                f"one needs {SCHEMA_VERSION}): apply `{await self._ask(self._statements.upgrade)}` and then the output "
+                "of ddl() (or `tiered-cache ddl`), or have it done by setup"
+            )
+        return known.identity
 
-    async def read(self, digests: Sequence[bytes], addresses: Sequence[bytes]) -> Found:
-        return await self._ask(lambda conn: self._statements.read(conn, digests, addresses))
+    async def read(self, digests: Sequence[bytes], addresses: Sequence[bytes], *, stale: bool = False) -> Found:
+        return await self._ask(lambda conn: self._statements.read(conn, digests, addresses, stale=stale))
 
-    async def write(self, entries: Sequence[Entry]) -> Sequence[int]:
+    async def write(self, entries: Sequence[Entry], journal: Sequence[bytes] = ()) -> Sequence[int]:
         if not entries:
             return []
-        return await self._change(lambda conn: self._statements.write(conn, entries))
+        return await self._change(lambda conn: self._statements.write(conn, entries, journal))
 
-    async def delete(self, digests: Sequence[bytes]) -> None:
+    async def delete(self, digests: Sequence[bytes], journal: Sequence[bytes] = ()) -> None:
         if digests:
-            await self._change(lambda conn: self._statements.delete(conn, digests))
+            await self._change(lambda conn: self._statements.delete(conn, digests, journal))
 
-    async def clear(self, address: bytes) -> int:
-        return await self._change(lambda conn: self._statements.clear(conn, address))
+    async def clear(self, address: bytes, journal: Sequence[bytes] = ()) -> int:
+        return await self._change(lambda conn: self._statements.clear(conn, address, journal))
+
+    async def journal(self, prefix: bytes, limit: int) -> Sequence[Notice]:
+        return await self._ask(lambda conn: self._statements.journal(conn, prefix, limit))
+
+    async def acknowledge(self, notices: Sequence[Notice]) -> None:
+        if notices:
+            await self._change(lambda conn: self._statements.acknowledge(conn, notices))
 
     async def names(self, address: bytes, prefix: bytes, after: bytes, limit: int) -> Sequence[tuple[bytes, bytes]]:
         names: list[tuple[bytes, bytes]] = []
