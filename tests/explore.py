@@ -7,7 +7,11 @@
 
 Two caches stand for two processes over one front and one store. Every call of a tier stops before and after it does its
 work, and goes on when the scheduler says so; callers are cancelled, cells are dropped, exchanges fail, a process dies.
-Afterwards the history is judged by real time alone: who began after something had ended must see it.
+Afterwards the history is judged by real time alone: who began after something had ended must see it. Time itself is the
+scheduler's: timers are due when it says so.
+
+An unreachable front loses marks and settles of one change alike. Then the process that made it must see it, and the
+others as soon as the journal has been delivered.
 """
 
 from __future__ import annotations
@@ -17,13 +21,13 @@ import asyncio
 import logging
 import random
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Final, Literal, TypeVar
+from unittest.mock import patch
 
 from tests.doubles import DictStore
-from tests.processes import UNHURRIED
 from tiered_cache import (
     MISSING,
     FrontUnavailableError,
@@ -33,7 +37,9 @@ from tiered_cache import (
     StoreUnavailableError,
     TieredCache,
     TieredCacheError,
+    _portal,
 )
+from tiered_cache._options import OptionsDict
 from tiered_cache._rule import MARK_READ, MARK_WRITE, SETTLE_WRITE
 from tiered_cache._tiers import Emptying, Entry, Found, Notice
 
@@ -41,15 +47,22 @@ T = TypeVar("T")
 
 #: What may go wrong in a schedule. Together, some of them are more than the rule promises to withstand: a mark that is
 #: dropped and a writer that never settles, for one, which is bounded by `front_ttl` instead.
-Scenario = Literal["drops", "cancelled callers", "a killed process", "a failing front", "a failing store"]
+Scenario = Literal[
+    "drops", "cancelled callers", "a killed process", "a failing front", "an unreachable front", "a failing store"
+]
 SCENARIOS: Final[tuple[Scenario, ...]] = (
     *("drops", "cancelled callers", "a killed process"),
-    *("a failing front", "a failing store"),
+    *("a failing front", "an unreachable front", "a failing store"),
 )
 
 KEYS: Final = ("k", "l")
 PATHS: Final = ((), ("a",), ("a", "b"))
 MOST_TURNS: Final = 10_000
+
+
+#: No exchange is ever given up, however often the scheduler lets time pass.
+FAR_OFF: Final = 1e6
+PATIENCE: Final = OptionsDict(front_timeout=FAR_OFF, store_timeout=FAR_OFF, mark_ttl=2 * FAR_OFF, front_ttl=9 * FAR_OFF)
 
 
 class ViolationError(AssertionError):
@@ -107,11 +120,14 @@ class Schedule:
         self.dead: set[int] = set()
         self.history: list[Operation] = []
         self.clock = [0.0]
-        self.front = MemoryFront(clock=lambda: self.clock[0])
+        self.delivered = inf
+        self.front = MemoryFront(clock=lambda: self.clock[0] + asyncio.get_running_loop().time())
         self.store = DictStore()
+        self.unreachable = scenario == "an unreachable front"
+        self.healed = False
         self.lost: set[bytes] = set()  # tokens of those whose mark, or settle, has failed already
         self.caches = [
-            TieredCache(SteppedFront(self, n, naive=naive), SteppedStore(self, n), **UNHURRIED) for n in (0, 1)
+            TieredCache(SteppedFront(self, n, naive=naive), SteppedStore(self, n), **PATIENCE) for n in (0, 1)
         ]
         for cache in self.caches:
             cache.view.shared.engine.on_change = lambda _: None
@@ -140,36 +156,47 @@ class Schedule:
         if self.random.random() < 0.5:
             self.front.forget()
         tasks = [asyncio.ensure_future(self.operate(self.choose())) for _ in range(self.random.randint(4, 9))]
+        await self.until_done(tasks)
+        for task in tasks:
+            if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, Killed):
+                raise error
+        await self.alone(self.read_all())
+        if self.unreachable:
+            self.healed = True
+            await self.alone(self.deliver())
+            self.delivered = self.now
+            await self.alone(self.read_all())
+        self.check_front()
+        self.clock[0] += 3 * FAR_OFF  # marks have expired, values not
+        await self.alone(self.read_all())
+        for operation in self.history:
+            self.judge(operation)
+
+    async def until_done(self, tasks: Sequence[asyncio.Future[None]]) -> None:
         victim = self.random.randrange(2) if self.scenario == "a killed process" else None
         for _ in range(MOST_TURNS):
             await self.quiet()
             self.now += 1
-            if not self.points:
-                break
+            if not self.points and all(task.done() for task in tasks):
+                return
+            if not self.points or self.random.random() < 0.05:
+                virtual_loop().let_time_pass()
+                continue
             if victim is not None and self.random.random() < 0.03:
                 self.log(f"{self.now}: process {victim} is killed")
                 self.dead.add(victim)
                 victim = None
             self.disturb(tasks)
             self.release(self.points.pop(self.random.randrange(len(self.points))))
-        else:
-            raise ViolationError("somebody goes round for ever")
-        await asyncio.wait(tasks)
-        for task in tasks:
-            if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, Killed):
-                raise error
-        await self.alone(self.read_all())
-        self.check_front()
-        self.clock[0] += 400  # marks have expired, values not
-        await self.alone(self.read_all())
-        for operation in self.history:
-            self.judge(operation)
+        raise ViolationError("somebody goes round for ever")
 
     async def alone(self, call: Awaitable[Any]) -> None:
         task = asyncio.ensure_future(call)
         while not task.done():
             await self.quiet()
             self.now += 1
+            if not self.points and not task.done():
+                virtual_loop().let_time_pass()
             for point in self.points:
                 point.go.set_result(None)
             self.points.clear()
@@ -201,6 +228,8 @@ class Schedule:
             # Who can neither announce a change nor take it back would leave the others with what they have.
             error = None if point.token in self.lost else FrontUnavailableError("as decided")
             self.lost.update([point.token] if point.token else [])
+        if self.unreachable and point.label.startswith("front") and not self.healed:
+            error = FrontUnavailableError("as decided") if self.random.random() < 0.3 else None
         if self.scenario == "a failing store" and point.label.startswith("store") and self.random.random() < 0.1:
             error = StoreUnavailableError("as decided", outcome_known=point.label.endswith("before"))
         self.log(f"{self.now}: {point.process} {point.label}{' fails' if error else ''}")
@@ -218,7 +247,8 @@ class Schedule:
         return Operation(self.random.randrange(2), verb, path, key)
 
     async def operate(self, wanted: Operation) -> None:
-        await self.at(wanted.process, f"{wanted.verb} {wanted.path} {wanted.key} begins")
+        for _ in range(self.random.choice([1, 1, 1, 20])):  # some come late
+            await self.at(wanted.process, f"{wanted.verb} {wanted.path} {wanted.key} begins")
         space = self.caches[wanted.process].namespace(*wanted.path)
         if wanted.verb == "get all":
             await self.record(wanted, "get", KEYS, lambda ops: self.get_all(space, ops))
@@ -245,7 +275,8 @@ class Schedule:
 
             async def compute() -> Any:
                 operation.computing = self.now
-                await self.at(operation.process, f"computing {value}")
+                for _ in range(self.random.choice([1, 10, 60])):  # some take long
+                    await self.at(operation.process, f"computing {value}")
                 operation.computed = self.now
                 return value
 
@@ -285,6 +316,10 @@ class Schedule:
         except TieredCacheError:
             return
 
+    async def deliver(self) -> None:
+        """One process for all: the other may be the one that has to be told."""
+        await self.caches[0].view.shared.engine.deliver()
+
     async def read_all(self) -> None:
         for n, cache in enumerate(self.caches):
             if n in self.dead:
@@ -314,7 +349,9 @@ class Schedule:
                 continue
             if newer.verb == "compute":  # whether and when it stored its result is for `overtakes` to say
                 continue
-            if newer.began > write.ended or overtakes(newer, write):
+            if read.began < self.delivered and newer.process != read.process and self.unreachable:
+                continue
+            if newer.began > write.ended or self.overtakes(newer, write):
                 raise ViolationError(f"{read} saw what {write} wrote, after {newer}")
 
     def judge_miss(self, read: Operation, changes: Sequence[Operation]) -> None:
@@ -325,20 +362,23 @@ class Schedule:
             if not any(op.ended >= write.began and op.began <= read.ended for op in ends):
                 raise ViolationError(f"{read} missed {write}")
 
+    def overtakes(self, change: Operation, computation: Operation) -> bool:
+        """A computation is not stored where its key was changed after it began and before it had its result.
+
+        With the front away, and for a clear with the store away as well, only its own process can know.
+        """
+        if change.process != computation.process and self.scenario not in ("drops", "cancelled callers"):
+            return False
+        return (
+            computation.verb == "compute"
+            and change.began > computation.computing
+            and change.ended < computation.computed
+        )
+
     def check_front(self) -> None:
         left = [key for key, cell in self.front._cells.items() if cell.content[:1] in (b"R", b"W")]
-        if left and self.scenario not in ("a killed process", "a failing front"):
+        if left and self.scenario not in ("a killed process", "a failing front", "an unreachable front"):
             raise ViolationError(f"marks that nobody settled: {left}")
-
-
-def overtakes(change: Operation, computation: Operation) -> bool:
-    """A computation is not stored where its process changed the key after it began and before it had its result."""
-    return (
-        computation.verb == "compute"
-        and change.process == computation.process
-        and change.began > computation.computing
-        and change.ended < computation.computed
-    )
 
 
 class SteppedFront:
@@ -428,10 +468,51 @@ class SteppedStore:
 
 def explore(seed: int, scenario: Scenario, *, naive: bool = False, log: Callable[[str], None] = lambda _: None) -> None:
     """Runs one schedule. Raises ViolationError, naming the seed."""
+
+    async def run() -> None:
+        await Schedule(seed, scenario, naive=naive, log=log).run()
+
     try:
-        asyncio.run(Schedule(seed, scenario, naive=naive, log=log).run())
+        with asyncio.Runner(loop_factory=VirtualLoop) as runner, patch.object(_portal, "submit", _submit):
+            runner.run(run())
     except ViolationError as error:
         raise ViolationError(f"seed {seed}, {scenario}: {error}") from None
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """A loop whose time stands still until it is told otherwise."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+        super().__init__()
+
+    def time(self) -> float:
+        return self._now
+
+    def let_time_pass(self) -> None:
+        """On to the moment when the next timer is due."""
+        inside: Any = self
+        due = [handle.when() for handle in inside._scheduled if not handle.cancelled() and handle.when() < FAR_OFF]
+        if due:
+            self._now = max(self._now, min(due))
+
+
+def virtual_loop() -> VirtualLoop:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    return loop
+
+
+def _submit(work: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> asyncio.Task[T | None]:
+    """Stands for the portal: what goes on in the background is stepped as well."""
+
+    async def run() -> T | None:
+        try:
+            return await work(*args)
+        except Killed:
+            return None
+
+    return asyncio.get_running_loop().create_task(run())
 
 
 def main() -> int:

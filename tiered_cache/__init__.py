@@ -19,17 +19,19 @@ from ._memory import MemoryFront
 from ._namespace import Namespace, SyncNamespace
 from ._options import Options
 from ._rule import Step
-from ._stats import Latency, Stats
+from ._stats import Audited, Event, Latency, Stats
 from ._tiers import Entry, Found, Front, Notice, Row, Store
 from ._view import INHERIT, MISSING
 
 __all__ = [
     "INHERIT",
     "MISSING",
+    "Audited",
     "Codec",
     "ConfigurationError",
     "CorruptValueError",
     "Entry",
+    "Event",
     "Found",
     "Front",
     "FrontUnavailableError",

@@ -24,7 +24,7 @@ class Breaker:
     """`window` and `retry` are in seconds; `clock` counts seconds and never goes back. For any thread.
 
     Opens once at least half of the exchanges (older ones counting half as much with every `window`) have failed all the
-    time for `window`. Lets one exchange through every `retry`. `changed` is told of each new state, outside of any lock.
+    time for `window`. Lets one exchange through every `retry`. `changed` is told of each new state, without any lock.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Breaker:
         with self._lock:
             now = self._clock()
             if now < self._probe_at:
-                return self.state == "closed"
+                return False
             # Also where the last probe has not come back: whoever made it may be gone with his loop.
             self._probe_at = now + self._retry
             changed = self._enter("half_open")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self, Unpack
@@ -16,7 +16,8 @@ from sqlalchemy import Engine as SyncEngine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from . import _portal as portal
-from ._background import Reclaimer
+from ._audit import AGES, Auditor, Findings
+from ._background import Courier, Reclaimer
 from ._codecs import Codec, PlainCodec, checked
 from ._engine import Engine
 from ._errors import ConfigurationError
@@ -24,10 +25,10 @@ from ._flights import Flights
 from ._keys import scope_of
 from ._memory import MemoryFront
 from ._namespace import Namespace
-from ._options import LOCAL_FRONT_TTL, SHARED_FRONT_TTL, Options, OptionsDict, options_from_env
+from ._options import LOCAL_FRONT_TTL, SHARED_FRONT_TTL, Options, OptionsDict, check_ttl, options_from_env
 from ._redis import RedisFront
 from ._sql import SqlStore
-from ._stats import Recorder, Stats
+from ._stats import Audited, Event, Recorder, Stats
 from ._tiers import Front, Store
 from ._view import Settings, Shared, View
 
@@ -48,7 +49,8 @@ class TieredCache(Namespace):
     caches, the default), a ready-made redis-py client, or a `Front` of your own. `store` is a URL (`sqlite:///file.db`,
     `postgresql+asyncpg://...`; the default is the file `tiered_cache.db` in the working directory), a ready-made
     SQLAlchemy engine, or a `Store` of your own. `codec` is how values become bytes where a namespace has none of its
-    own. The rest are the fields of `Options`. Raises ConfigurationError for whatever is wrong with any of these.
+    own. `on_event` is called, in whatever thread it happens, when a tier stops or begins to be asked or to work. The
+    rest are the fields of `Options`. Raises ConfigurationError for whatever is wrong with any of these.
 
     The object belongs to no event loop: make it where you like, at import time too, and use it from any loop, any
     thread, and after a fork. `async with` makes the store ready at the beginning, runs the background work within, and
@@ -62,6 +64,7 @@ class TieredCache(Namespace):
         store: StoreSource | None = None,
         *,
         codec: Codec | None = None,
+        on_event: Callable[[Event], object] | None = None,
         **options: Unpack[OptionsDict],
     ) -> None:
         given = Options.of(options)
@@ -70,12 +73,25 @@ class TieredCache(Namespace):
         self._opened = [tier for tier in (self._front, self._store) if tier not in (front, store, _process_front)]
         local = isinstance(self._front, MemoryFront)
         self.options: Options = given.with_front_ttl(LOCAL_FRONT_TTL if local else SHARED_FRONT_TTL)
-        recorder = Recorder()
-        engine = Engine(self._front, self._store, self.options, recorder)
+        recorder = Recorder(on_event)
+        engine = Engine(self._front, self._store, self.options, recorder, local=local)
         self._reclaimer = Reclaimer(engine, self.options)
         engine.on_change = self._reclaimer.note
+        self._courier = None if local else Courier(engine, self.options)
+        if self._courier is not None:
+            engine.on_use = self._courier.note
+        self._findings = Findings()
+        if self.options.audit_share:
+            engine.on_hits = (Auditor(engine, self.options.audit_share, AGES, self._findings.add).note,)
         self._stack: AsyncExitStack | None = None
-        shared = Shared(engine, Flights(), recorder, self.options.serve_miss, self.options.compress_above)
+        shared = Shared(
+            engine,
+            Flights(),
+            recorder,
+            self.options.serve_miss,
+            self.options.compress_above,
+            self.options.lease_ttl,
+        )
         super().__init__(
             View(shared, scope_of(()), Settings(self.options.ttl, PlainCodec() if codec is None else checked(codec)))
         )
@@ -102,7 +118,34 @@ class TieredCache(Namespace):
 
     def stats(self) -> Stats:
         """What this object did since it was made."""
-        return self.view.shared.recorder.snapshot()
+        return self.view.shared.recorder.snapshot(self._findings.by_age)
+
+    async def audit(
+        self, seconds: float = 10.0, *, share: float = 1.0, ages: Sequence[float] = (1.0,)
+    ) -> Mapping[float, Audited]:
+        """Compares hits in the front with the store, and returns what was found, by age.
+
+        For `seconds`, a `share` of the hits of all callers of this object is looked at again when it is as old as each
+        of the `ages`, in seconds; so this takes as long as both together. A thousand may wait at a time, and more are
+        passed over. For an audit that never ends there is the option `audit_share`. Raises ConfigurationError for what
+        is wrong with any of these.
+        """
+        if not 0 < share <= 1 or not ages:
+            raise ConfigurationError(
+                f"a share is above 0 and up to 1, and there is at least one age: {share}, {ages}"
+            )
+        for each in (seconds, *ages):
+            check_ttl(each)
+        engine, findings = self.view.shared.engine, Findings()
+        auditor = Auditor(engine, share, tuple(ages), findings.add)
+        told = auditor.note
+        engine.on_hits += (told,)
+        try:
+            await anyio.sleep(seconds)
+        finally:
+            engine.on_hits = tuple(each for each in engine.on_hits if each is not told)
+        await auditor.until_done()
+        return findings.by_age
 
     async def reclaim(self) -> int:
         """Removes one batch of expired and cleared rows (the option `reclaim_rows`) and returns how many.
@@ -123,6 +166,8 @@ class TieredCache(Namespace):
                     await self.setup()
                 tasks = await stack.enter_async_context(anyio.create_task_group())
                 tasks.start_soon(self._reclaimer.run)
+                if self._courier is not None:
+                    tasks.start_soon(self._courier.run)
                 stack.callback(tasks.cancel_scope.cancel)
                 self._stack = stack.pop_all()
         except BaseException:
@@ -145,6 +190,8 @@ class TieredCache(Namespace):
         """Closes the connections that this object opened, those of other loops included. A later use opens new ones."""
         with anyio.CancelScope(shield=True):
             await self._reclaimer.stop()
+            if self._courier is not None:
+                await self._courier.stop()
             for tier in self._opened:
                 await tier.aclose()
 

@@ -14,12 +14,14 @@ from . import _portal as portal
 from ._batch import Answer as Reply
 from ._batch import Batcher, Limits
 from ._cancel import to_the_end
-from ._cells import TOKEN_BYTES, value_cell
+from ._cells import TOKEN_BYTES, intact, value_cell
+from ._doubts import Doubts
 from ._errors import FrontUnavailableError, StoreUnavailableError
 from ._fork import forget_after_fork
 from ._guard import GuardedFront, GuardedStore
 from ._keys import Key, Scope, front_key
-from ._look import Answer, Fetch, Lifetimes, Look, Missing, Seen
+from ._leases import Leases
+from ._look import Answer, Fetch, Lifetimes, Look, Missing, Seen, is_of
 from ._options import Options
 from ._rule import MARK_WRITE, SETTLE_READ, SETTLE_WRITE, Step
 from ._stats import Recorder
@@ -27,6 +29,7 @@ from ._tiers import Entry, Front, Store
 
 _REMEMBERED_WATERMARKS = 65_536
 _NAMES_PER_PAGE = 500
+_NOTICES_PER_PAGE = 500
 
 # What an entry is taken to weigh before the first has been seen.
 _TYPICAL_BYTES = 2048
@@ -38,12 +41,13 @@ Result = Answer | StoreUnavailableError | None
 
 
 class Change(NamedTuple):
-    """A key to be written; `ttl` in milliseconds, `listed` where its name is to be kept."""
+    """A key to be written; `ttl` and `grace` in milliseconds, `listed` where its name is to be kept."""
 
     key: Key
     envelope: bytes
     ttl: int | None
     listed: bool
+    grace: int = 0
 
 
 class Cell(NamedTuple):
@@ -57,17 +61,28 @@ _NO_CELL = Cell(b"", 0)
 
 
 class Engine:
-    """Both tiers under the one rule. Belongs to no event loop."""
+    """Both tiers under the one rule. Belongs to no event loop.
 
-    def __init__(self, front: Front, store: Store, options: Options, recorder: Recorder) -> None:
+    `local` says that nobody else has this front, and that it cannot be out of reach: then there is nobody to be told of
+    a change that the front was not, and nobody to wait for.
+    """
+
+    def __init__(self, front: Front, store: Store, options: Options, recorder: Recorder, *, local: bool) -> None:
         self._front = GuardedFront(front, options, recorder)
         self._store = GuardedStore(store, options, recorder)
         self._options = options
         self._recorder = recorder
         self._lifetimes = Lifetimes(options)
         self._prefix: bytes | None = None
+        self._local = local
+        self._doubts = Doubts()
         #: Told how many keys changed. A clear counts as many.
         self.on_change: Callable[[int], None] = lambda _: None
+        #: Told of every use, and whether it left something of which the front has to be told.
+        self.on_use: Callable[[bool], None] = lambda _: None
+        #: Told of the keys that the front answered.
+        self.on_hits: tuple[Callable[[Sequence[Key]], None], ...] = ()
+        self.leases: Leases | None = None if local else Leases(self._front, options)
         self.forget()
         self._remembered: dict[bytes, Seen] = {}
         self._typical = _TYPICAL_BYTES
@@ -118,6 +133,62 @@ class Engine:
         fetched = iter(await self._fetches.ask(missing))
         return [next(fetched) if isinstance(each, Missing) else each for each in found]
 
+    async def read_stale(self, key: Key) -> Answer | None:
+        """What the store has of a key in its time of grace, if not longer; from the store alone, and not promoted."""
+        await self.open()
+        found = await self._store.read([key.digest], key.scope.addresses, stale=True)
+        row = found.rows.get(key.digest)
+        floor = max(found.watermarks.values(), default=0)
+        if row is None or row.version <= floor or not intact(key.digest, row.envelope):
+            return None
+        return Answer(row.envelope, from_front=False)
+
+    async def front_key(self, key: Key) -> bytes:
+        """Where the front keeps the cell of a key."""
+        return front_key(await self.open(), key.digest)
+
+    def last_cleared(self, scope: Scope) -> int | None:
+        """The same as `cleared_at`, as far as this process remembers, without asking anybody."""
+        seen = [self._remembered.get(address) for address in scope.addresses]
+        return None if None in seen else max(each.version for each in seen if each is not None)
+
+    async def cleared_at(self, scope: Scope) -> int | None:
+        """The version of the last clear of a namespace or of one above it; None where nobody can tell.
+
+        Both tiers are asked as a read would ask them.
+        """
+        look = Look([], await self.open(), self._remembered, self._doubts.tickets, [scope])
+        look.see(None if self._doubts.everything else await self._front.get(look.front_keys))
+        if look.unknown:
+            try:
+                found = await self._store.read([], scope.addresses)
+            except StoreUnavailableError:
+                return None
+            return max(found.watermarks.values(), default=0)
+        return max(look.watermarks.values())
+
+    async def differing(self, keys: Sequence[Key]) -> list[Key] | None:
+        """Those that the front would answer, before and after the store was asked, with what the store does not hold.
+
+        None where the front does not answer. Nothing is promoted, and nothing is counted as a read.
+        """
+        before, after = [Look(keys, await self.open(), {}, self._doubts.tickets) for _ in range(2)]
+        before.see(await self._front.get(before.front_keys))
+        found = await self._store.read(
+            list(before.answers), list({a: None for key in keys for a in key.scope.addresses})
+        )
+        cells = await self._front.get(after.front_keys)
+        after.see(cells)
+        if cells is None:
+            return None
+        return [
+            key
+            for key in keys
+            if (served := before.answers.get(key.digest)) is not None
+            and served == after.answers.get(key.digest)
+            and not is_of(found, key, served.envelope)
+        ]
+
     async def write(self, changes: Sequence[Change]) -> None:
         """Returns once all are committed. Raises StoreUnavailableError where they are not, or may not be."""
         await self._writes.ask(changes)
@@ -134,8 +205,8 @@ class Engine:
         digest = scope.watermarks[-1]
         prefix = await self.open()
 
-        async def commit() -> Iterable[Cell]:
-            version = await self._store.clear(scope.address, ())
+        async def commit(journal: Sequence[bytes]) -> Iterable[Cell]:
+            version = await self._store.clear(scope.address, journal)
             self._remember({scope.address: Seen(b"", version)})
             return [Cell(value_cell(digest, version, b""), self._lifetimes.watermark)]
 
@@ -171,13 +242,15 @@ class Engine:
     async def _empty(self, digests: Sequence[bytes]) -> None:
         """Empties the cells of rows that are about to be removed. After that, nobody knows where to look for them."""
         prefix = await self.open()
-        # A writer's settle without its mark empties the cell, unless it is of a writer in between.
-        steps = [Step(SETTLE_WRITE, front_key(prefix, digest)) for digest in digests]
-        if await self._front.apply(steps, _token()) is None:
+        if not await self._emptied([front_key(prefix, digest) for digest in digests]):
             raise FrontUnavailableError(
                 "the front does not answer, so what it holds of cleared namespaces stays, unreadable, until it does: "
                 "try again later"
             )
+
+    async def _emptied(self, keys: Sequence[bytes]) -> bool:
+        # A writer's settle without its mark empties the cell, unless it is of a writer in between, who will.
+        return not keys or await self._front.apply([Step(SETTLE_WRITE, key) for key in keys], _token()) is not None
 
     async def _look(self, keys: Sequence[Key], reply: Reply[Result | Missing]) -> None:
         prefix = self._prefix
@@ -194,13 +267,16 @@ class Engine:
             except StoreUnavailableError as error:
                 reply([error] * len(keys))
                 return
-        look = Look(keys, prefix, self._remembered)
-        cells = await self._front.get(look.front_keys)
-        look.see(cells)
+        self.on_use(False)
+        look = Look(keys, prefix, self._remembered, self._doubts.tickets)
+        cells = None if self._doubts.everything else await self._front.get(look.front_keys)
+        look.see(None if self._doubts.everything else cells)
         self._learn([len(answer.envelope) for answer in look.answers.values()])
         if look.news:
             self._remember(look.news)
         self._recorder.add("hits_front", sum(key.digest in look.answers for key in keys))
+        for told in self.on_hits:
+            told([key for key in keys if key.digest in look.answers])
         self._recorder.add("corrupt", look.corrupt)
         reply([look.answers.get(key.digest) or look.missing[key.digest] for key in keys])
 
@@ -246,14 +322,14 @@ class Engine:
     async def _write(self, changes: Sequence[Change], reply: Reply[None]) -> None:
         last = {change.key.digest: change for change in changes}
         entries = [
-            Entry(digest, key.scope.address, envelope, ttl, key.name if listed else None)
-            for digest, (key, envelope, ttl, listed) in last.items()
+            Entry(digest, key.scope.address, envelope, ttl, key.name if listed else None, grace)
+            for digest, (key, envelope, ttl, listed, grace) in last.items()
         ]
 
         prefix = await self.open()
 
-        async def commit() -> Iterable[Cell]:
-            versions = await self._store.write(entries, ())
+        async def commit(journal: Sequence[bytes]) -> Iterable[Cell]:
+            versions = await self._store.write(entries, journal)
             return [
                 Cell(value_cell(entry.digest, version, entry.envelope), self._lifetimes.of_cell(entry.ttl))
                 for entry, version in zip(entries, versions, strict=True)
@@ -271,8 +347,8 @@ class Engine:
 
         prefix = await self.open()
 
-        async def commit() -> Iterable[Cell]:
-            await self._store.delete(digests, ())
+        async def commit(journal: Sequence[bytes]) -> Iterable[Cell]:
+            await self._store.delete(digests, journal)
             return [_NO_CELL] * len(digests)
 
         def committed() -> None:
@@ -285,25 +361,28 @@ class Engine:
         self,
         prefix: bytes,
         digests: Sequence[bytes],
-        commit: Callable[[], Awaitable[Iterable[Cell]]],
+        commit: Callable[[Sequence[bytes]], Awaitable[Iterable[Cell]]],
         committed: Callable[[], None],
     ) -> None:
         """Marks the cells, commits, settles them with what `commit` returns, and calls `committed`.
 
-        To be run to the end: a caller cancelled in mid-commit could otherwise not know whether it happened, nor could
-        those who share it; and a mark that nobody settles keeps its key out of the front until it expires.
+        What could not be marked goes into the journal, with the commit. To be run to the end: a caller cancelled in
+        mid-commit could otherwise not know whether it happened, nor could those who share it; and a mark that nobody
+        settles keeps its key out of the front until it expires.
         """
-        keys = [front_key(prefix, digest) for digest in digests]
+        keys = {front_key(prefix, digest): digest for digest in digests}
         token = _token()
         cells: Iterable[Cell] = [_NO_CELL] * len(keys)  # not committed, or nobody knows: the next reader asks the store
         marks = [Step(MARK_WRITE, key) for key in keys]
-        marked = await self._front.apply(marks, token)
+        standing = _keys_done(marks, await self._front.apply(marks, token))
+        journal = [] if self._local else [key for key in keys if key not in standing]
+        if journal:
+            self._doubts.add(keys[key] for key in journal)
         try:
-            cells = await commit()
+            cells = await commit(journal)
         finally:
             # A mark that was not confirmed may arrive yet, after others have committed and settled: it stands for
             # nothing, and this settle, should it be late as well, must find no value to put on it.
-            standing = _keys_done(marks, marked)
             settled = await self._front.apply(
                 [
                     Step(SETTLE_WRITE, key, cell, ttl) if key in standing else Step(SETTLE_WRITE, key)
@@ -311,9 +390,41 @@ class Engine:
                 ],
                 token,
             )
-            if marked is None and settled is None:
-                self._recorder.add("unmarked", len(keys))
+            if journal:
+                # Anew: while this was being committed, somebody may have taken the doubts for settled.
+                doubts = self._doubts.add(keys[key] for key in journal)
+                if settled is None:
+                    self._recorder.add("unmarked", len(journal))
+                else:  # whatever was there is not there any more
+                    self._doubts.settle(doubts)
+            self.on_use(bool(journal) and settled is None)
         committed()
+
+    async def deliver(self) -> int:
+        """Empties the cells that somebody could not mark when he changed what they stand for; how many.
+
+        Raises FrontUnavailableError where the front still does not answer.
+        """
+        prefix = await self.open()
+        doubts = self._doubts.now()
+        delivered = 0
+        while True:
+            notices = await self._store.journal(prefix, _NOTICES_PER_PAGE)
+            if not await self._emptied([notice.cell for notice in notices]):
+                raise FrontUnavailableError("the front does not answer yet: it is told later what changed meanwhile")
+            await self._store.acknowledge(notices)
+            delivered += len(notices)
+            if len(notices) < _NOTICES_PER_PAGE:
+                break
+        # Whatever was doubtful when this began, and committed, was in the journal, or somebody has delivered it.
+        self._doubts.settle(doubts)
+        self._recorder.add("delivered", delivered)
+        return delivered
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether there is something of which the front has not been told, as far as this process knows."""
+        return bool(self._doubts)
 
     def _remember(self, watermarks: Mapping[bytes, Seen]) -> None:
         """Keeps the watermarks seen last: for reads while the store is away, and to know a cell again."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 
 class TieredCacheError(Exception):
     """The root of all errors raised by this package."""
@@ -23,11 +25,20 @@ class CorruptValueError(TieredCacheError, ValueError):
     """Raised by a codec for bytes it cannot read. The engine counts it and reports a miss."""
 
 
+#: Why a front did not answer: no connection; no reply in time; no free connection in time; a reply that says it cannot
+#: (loading, out of memory, a read-only replica, a script in its way); a reply that is none; anything else.
+FrontFailure = Literal["refused", "timeout", "pool_wait", "busy", "protocol", "other"]
+
+
 class FrontUnavailableError(TieredCacheError):
-    """The front did not answer. The engine counts it and goes on with the store.
+    """The front did not answer. The engine counts it, by `failure`, and goes on with the store.
 
     Callers see it from `erase` and `reclaim` alone, which must not leave in the front what they remove from the store.
     """
+
+    def __init__(self, message: str, *, failure: FrontFailure = "other") -> None:
+        super().__init__(message)
+        self.failure: FrontFailure = failure
 
 
 class StoreUnavailableError(TieredCacheError):

@@ -6,8 +6,9 @@ from collections.abc import Awaitable
 from typing import TypeVar
 
 from ._errors import ConfigurationError, TieredCacheError, UnsupportedValueError
-from ._guard import Condition, logger
+from ._guard import Condition
 from ._namespace import Namespace
+from ._stats import logger
 
 T = TypeVar("T")
 

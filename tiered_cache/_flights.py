@@ -118,7 +118,10 @@ class Flights:
         return [self._news[_counter(name)] for name in (key.digest, *key.scope.addresses)]
 
     def join(self, key: Key) -> tuple[Flight, bool]:
-        """The flight of this key, and whether the caller leads it and must `end` it; if not, he must `wait` for it."""
+        """The flight of this key, and whether the caller leads it and must `end` it; if not, he must `wait` for it.
+
+        Or `leave` it.
+        """
         whom = patience.get()
         inside = _inside.get()
         with self._lock:
@@ -133,14 +136,28 @@ class Flights:
             under_way.append(mine)
             return mine, True
 
-    async def wait(self, flight: Flight) -> None:
-        """Returns when the flight is over."""
+    def lead(self, key: Key) -> Flight:
+        """A flight beside all others, for somebody who does not wait any longer. Nobody joins it."""
+        with self._lock:
+            mine = Flight(key, synchronous=patience.get() != "anyone", joinable=False)
+            self._flights.setdefault(key.digest, []).append(mine)
+            return mine
+
+    async def wait(self, flight: Flight, seconds: float | None = None) -> bool:
+        """Returns when the flight is over, or after so many seconds; whether it is."""
         try:
-            await flight.over()
+            with anyio.move_on_after(seconds):
+                await flight.over()
+                return True
+            return False
         finally:
-            with self._lock:
-                for outer in _inside.get():
-                    outer.waits_for.remove(flight)
+            self.leave(flight)
+
+    def leave(self, flight: Flight) -> None:
+        """Does not wait for what was joined."""
+        with self._lock:
+            for outer in _inside.get():
+                outer.waits_for.remove(flight)
 
     def end(self, flight: Flight, *, computed: bool = True) -> None:
         """`computed` is false where the leader gives the flight up at once: that is no news to anybody else."""
@@ -188,6 +205,11 @@ class Flights:
                 for flight in under_way:
                     if address in flight.key.scope.addresses:
                         flight.overtake()
+
+
+def is_nested() -> bool:
+    """Whether the current call is made inside a computation."""
+    return bool(_inside.get())
 
 
 @contextmanager

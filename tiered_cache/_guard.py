@@ -6,24 +6,27 @@ The store's are counted here and go on to the caller as StoreUnavailableError.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from time import perf_counter
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
+from ._breaker import Breaker
 from ._cancel import within
-from ._errors import ConfigurationError, FrontUnavailableError, SchemaError, StoreUnavailableError
+from ._errors import ConfigurationError, FrontFailure, FrontUnavailableError, SchemaError, StoreUnavailableError
 from ._options import Options, milliseconds
 from ._rule import Step
-from ._stats import Recorder, Timed
+from ._stats import Event, Recorder, Timed, logger
 from ._tiers import Emptying, Entry, Found, Front, Notice, Store
 
 T = TypeVar("T")
 Failure = TypeVar("Failure", bound=StoreUnavailableError | SchemaError)
 
-logger: Final = logging.getLogger("tiered_cache")
+FrontExchange = Literal["front_read", "front_step"]
+FRONT_EXCHANGES: Final[tuple[FrontExchange, ...]] = ("front_read", "front_step")
 
+# A front bounds its own exchanges and knows more about what it waited for; this is for one that does not.
+_LENIENCY = 1.1
 
 # A store bounds its own statements; this is for one that does not. Long enough for two statements in a row.
 _OVERDUE = 2.5
@@ -37,19 +40,29 @@ class Condition:
         self._consequence = consequence
         self._failing = False
 
-    def failed(self, error: Exception | str) -> None:
-        if not self._failing:
+    def failed(self, error: Exception | str) -> bool:
+        """Whether it worked before."""
+        changed = not self._failing
+        if changed:
             self._failing = True
             logger.warning("%s: %s; %s", self._what, error, self._consequence)
+        return changed
 
-    def worked(self) -> None:
-        if self._failing:
+    def worked(self) -> bool:
+        """Whether it had failed."""
+        changed = self._failing
+        if changed:
             self._failing = False
             logger.info("%s works again", self._what)
+        return changed
 
 
 class GuardedFront:
-    """A front that answers in time or not at all, and never raises."""
+    """A front that answers in time or not at all, and never raises. One that keeps failing is not asked for a while.
+
+    Reads and steps have a breaker each: a replica, or a server that is out of memory, answers the ones and not the
+    others.
+    """
 
     def __init__(self, front: Front, options: Options, recorder: Recorder) -> None:
         self._front = front
@@ -58,33 +71,52 @@ class GuardedFront:
         self._recorder = recorder
         self._condition = Condition("the front", "serving from the store alone")
 
+        def breaker(kind: FrontExchange) -> Breaker:
+            return Breaker(options.breaker_window, options.breaker_retry, partial(recorder.front_is, kind))
+
+        self._breakers = {kind: breaker(kind) for kind in FRONT_EXCHANGES}
+
     async def get(self, keys: Sequence[bytes]) -> Sequence[bytes | None] | None:
         """The cells, or None where the front did not answer."""
         return await self._exchange("front_read", len(keys), partial(self._front.get, keys))
 
-    async def apply(self, steps: Sequence[Step], token: bytes) -> Sequence[bool] | None:
+    async def apply(self, steps: Sequence[Step], token: bytes, mark_ttl: int | None = None) -> Sequence[bool] | None:
         """Which steps got their way, or None where the front did not answer: it may have taken them all the same."""
-        return await self._exchange("front_step", len(steps), partial(self._front.apply, steps, token, self._mark_ttl))
+        call = partial(self._front.apply, steps, token, self._mark_ttl if mark_ttl is None else mark_ttl)
+        return await self._exchange("front_step", len(steps), call)
 
-    async def _exchange(self, kind: Timed, keys: int, call: Callable[[], Awaitable[T]]) -> T | None:
+    async def _exchange(self, kind: FrontExchange, keys: int, call: Callable[[], Awaitable[T]]) -> T | None:
+        breaker = self._breakers[kind]
+        if not breaker.admits():
+            self._recorder.add("front_spared")
+            return None
         started = perf_counter()
         try:
-            with within(self._timeout):
+            with within(self._timeout * _LENIENCY):
                 answer = await call()
         except TimeoutError:
-            return self._failed(f"no answer within {self._timeout} s")
+            return self._failed(breaker, "timeout", f"no answer within {self._timeout} s")
         except FrontUnavailableError as error:
-            return self._failed(error)
+            return self._failed(breaker, error.failure, error)
         except ConfigurationError:
+            breaker.gave_up()
             raise
         except Exception as error:  # noqa: BLE001  (anybody may write a front, and no defect of it may break a caller)
-            return self._failed(f"{type(error).__name__}: {error}")
+            return self._failed(breaker, "other", f"{type(error).__name__}: {error}")
+        except BaseException:
+            breaker.gave_up()
+            raise
+        breaker.succeeded()
         self._recorder.timed(kind, perf_counter() - started, keys)
         self._condition.worked()
         return answer
 
-    def _failed(self, error: Exception | str) -> None:
-        self._recorder.add("front_errors")
+    def _failed(self, breaker: Breaker, failure: FrontFailure, error: Exception | str) -> None:
+        if failure == "pool_wait":  # our own crowd: sending it to the store would not help
+            breaker.gave_up()
+        else:
+            breaker.failed()
+        self._recorder.front_failed(failure)
         self._condition.failed(error)
 
 
@@ -147,12 +179,14 @@ class GuardedStore:
             raise self._failed(_unavailable(f"{type(error).__name__}: {error}")) from error
         if kind is not None:
             self._recorder.timed(kind, perf_counter() - started, keys)
-        self._condition.worked()
+        if self._condition.worked():
+            self._recorder.happened(Event("store", "working"))
         return answer
 
     def _failed(self, error: Failure) -> Failure:
         self._recorder.add("store_errors")
-        self._condition.failed(error)
+        if self._condition.failed(error):
+            self._recorder.happened(Event("store", "failing"))
         return error
 
 

@@ -10,7 +10,7 @@ watermark that the front does not have is unknown, never zero, and is read from 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import NamedTuple
 
 from ._cells import HEAD_BYTES, Value, intact, is_mark, read_value, value_cell
@@ -64,15 +64,25 @@ class Seen(NamedTuple):
 class Look:
     """What the front knows of a batch of keys: ask it for `front_keys`, and `see` what it says.
 
-    `seen` is what earlier looks saw, by address: a watermark whose cell is still the same needs no reading.
+    `seen` is what earlier looks saw, by address: a watermark whose cell is still the same needs no reading. `doubtful`
+    holds digests whose cells are not to be believed, nor marked: whoever changed them could not mark them either. The
+    watermarks of `also` are looked at as well.
     """
 
-    def __init__(self, keys: Sequence[Key], prefix: bytes, seen: Mapping[bytes, Seen]) -> None:
+    def __init__(
+        self,
+        keys: Sequence[Key],
+        prefix: bytes,
+        seen: Mapping[bytes, Seen],
+        doubtful: Container[bytes] = (),
+        also: Sequence[Scope] = (),
+    ) -> None:
         self._keys = {key.digest: key for key in keys}
-        scopes = {key.scope.address: key.scope for key in self._keys.values()}
+        scopes = {scope.address: scope for scope in (*also, *(key.scope for key in self._keys.values()))}
         self._watermark_of = {a: w for s in scopes.values() for a, w in zip(s.addresses, s.watermarks, strict=True)}
         self._prefix = prefix
         self._seen = seen
+        self._doubtful = doubtful
         #: By digest, each key in one of the two once the front has been asked.
         self.answers: dict[bytes, Answer] = {}
         self.missing: dict[bytes, Missing] = {}
@@ -94,18 +104,28 @@ class Look:
             self.unknown = dict.fromkeys(self._watermark_of)
             self.missing = {digest: Missing(key, None, None, self) for digest, key in self._keys.items()}
             return
-        for (address, digest), cell in zip(self._watermark_of.items(), cells[len(self._keys) :], strict=True):
+        self._see_watermarks(cells[len(self._keys) :])
+        self._see_entries(cells[: len(self._keys)])
+
+    def _see_watermarks(self, cells: Sequence[bytes | None]) -> None:
+        for (address, digest), cell in zip(self._watermark_of.items(), cells, strict=True):
             seen = self._seen.get(address)
-            if cell and seen is not None and seen.cell == cell:
+            if digest in self._doubtful:
+                self.unknown[address] = None
+            elif cell and seen is not None and seen.cell == cell:
                 self.watermarks[address] = seen.version
             elif cell and (value := read_value(digest, cell)) is not None:
                 self.watermarks[address] = value.version
                 self.news[address] = Seen(cell, value.version)
             else:
                 self.unknown[address] = self._markable(cell)
-        for (digest, key), cell in zip(self._keys.items(), cells, strict=False):
+
+    def _see_entries(self, cells: Sequence[bytes | None]) -> None:
+        for (digest, key), cell in zip(self._keys.items(), cells, strict=True):
             value = read_value(digest, cell) if cell else None
-            if value is None or not intact(digest, value.envelope):
+            if digest in self._doubtful:
+                self.missing[digest] = Missing(key, None, None, self)
+            elif value is None or not intact(digest, value.envelope):
                 self.missing[digest] = Missing(key, self._markable(cell), None, self)
             elif any(address in self.unknown for address in key.scope.addresses):
                 self.missing[digest] = Missing(key, None, value, self)
@@ -230,6 +250,13 @@ class Fetch:
 def floor(watermarks: Mapping[bytes, int], scope: Scope) -> int:
     """A version that counts in this namespace is above it."""
     return max(watermarks[address] for address in scope.addresses)
+
+
+def is_of(found: Found, key: Key, envelope: bytes) -> bool:
+    """Whether the store holds this for a key, and it counts."""
+    row = found.rows.get(key.digest)
+    cleared = max((found.watermarks.get(address, 0) for address in key.scope.addresses), default=0)
+    return row is not None and row.version > cleared and row.envelope == envelope
 
 
 def head_of(digest: bytes, value: Value) -> bytes:

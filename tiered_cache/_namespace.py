@@ -10,8 +10,11 @@ from anyio.lowlevel import current_token
 
 from . import _portal as portal
 from ._codecs import Codec
+from ._compute import Computing
+from ._errors import ConfigurationError
 from ._flights import patience
 from ._keys import Path, decode_name
+from ._options import check_ttl
 from ._view import INHERIT, MISSING, Ttl, View, read_across
 
 T = TypeVar("T")
@@ -111,21 +114,44 @@ class Namespace:
                 yield decode_name(name)
             page = await self.view.page(prefix, page[-1][0])
 
-    async def get_or_compute(self, key: str | bytes, compute: Callable[[], Awaitable[T]], *, ttl: Ttl = INHERIT) -> T:
+    async def get_or_compute(
+        self,
+        key: str | bytes,
+        compute: Callable[[], Awaitable[T]],
+        *,
+        ttl: Ttl = INHERIT,
+        grace: float | None = None,
+        wait: float | None = None,
+    ) -> T:
         """The value, or what `compute` returns, which is then stored.
 
-        Of all in this process who ask meanwhile, one computes, and the others are given a copy of the result, or the
-        exception it raised. If the one is cancelled, another takes over. A computation whose key is set, deleted or
-        cleared in this process before it is done is not stored, and not given to those who ask after that.
+        Of all who ask meanwhile, in all processes that share the front, one computes. The others in its process are
+        given a copy of the result, or the exception it raised; those in others what it stored. If the one is cancelled
+        or dies, another takes over. A computation whose key is set, deleted or cleared before it is done is returned,
+        and neither stored nor given to those who ask after that. Where the front does not answer, this holds for each
+        process by itself.
+
+        `wait` is how long, in seconds, others' computations are waited for before this call computes as well; None:
+        as long as they take. Inside a computation, those of other processes are waited for no longer than `lease_ttl`.
+
+        With `grace`, what is stored is kept for so many seconds after its `ttl`. An expired value is returned, in that
+        time, to those who ask while another computes a new one; and to who computes, where `compute` raises.
 
         A store that does not answer costs nobody the result: it is computed and returned, and the failure counted.
+        Raises ConfigurationError for a `grace` without a `ttl`.
         """
-        seconds = self.view.ttl(ttl)  # a wrong one must not cost a computation
-        value, flight = await self.view.await_turn(key)
-        if flight is not None:
-            with self.view.leading(flight):
+        computing = _computing(self.view, key, ttl, grace, wait)
+        turn = await computing.await_turn()
+        if turn.flight is None:
+            return turn.value
+        try:
+            with computing.leading(turn):
                 value = await compute()
-                await self.view.land(key, flight, value, seconds)
+                await computing.land(turn, value)
+        except Exception:
+            value = computing.instead(turn)
+            if value is MISSING:
+                raise
         return value
 
     def __repr__(self) -> str:
@@ -175,23 +201,46 @@ class SyncNamespace:
                 yield decode_name(name)
             page = portal.call(self._namespace.view.page, prefix, page[-1][0])
 
-    def get_or_compute(self, key: str | bytes, compute: Callable[[], T], *, ttl: Ttl = INHERIT) -> T:
+    def get_or_compute(
+        self,
+        key: str | bytes,
+        compute: Callable[[], T],
+        *,
+        ttl: Ttl = INHERIT,
+        grace: float | None = None,
+        wait: float | None = None,
+    ) -> T:
         """As `Namespace.get_or_compute`; `compute` runs in the thread of the caller."""
         token = patience.set("no one" if _runs_a_loop() else "synchronous")
         try:
-            view = self._namespace.view
-            seconds = view.ttl(ttl)
-            value, flight = portal.call(view.await_turn, key)
-            if flight is not None:
-                with view.leading(flight):
+            computing = _computing(self._namespace.view, key, ttl, grace, wait)
+            turn = portal.call(computing.await_turn)
+            if turn.flight is None:
+                return turn.value
+            try:
+                with computing.leading(turn):
                     value = compute()
-                    portal.call(view.land, key, flight, value, seconds)
+                    portal.call(computing.land, turn, value)
+            except Exception:
+                value = computing.instead(turn)
+                if value is MISSING:
+                    raise
             return value
         finally:
             patience.reset(token)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.path!r}>"
+
+
+def _computing(view: View, key: str | bytes, ttl: Ttl, grace: float | None, wait: float | None) -> Computing:
+    """Raises ConfigurationError for what is wrong with any of these: that must not cost a computation."""
+    seconds = view.ttl(ttl)
+    if grace is not None and seconds is None:
+        raise ConfigurationError("grace begins where a ttl ends: give a ttl as well")
+    if wait is not None and not (type(wait) in (int, float) and wait >= 0):
+        raise ConfigurationError(f"wait is a number of seconds, 0 or more, or None, not {wait!r}")
+    return Computing(view, key, seconds, None if grace is None else check_ttl(grace), wait)
 
 
 def _runs_a_loop() -> bool:

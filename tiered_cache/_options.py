@@ -37,6 +37,16 @@ class Options:
     mark_ttl: float = 10.0
     #: How long one exchange with the front may take, connecting included, before the store is asked instead.
     front_timeout: float = 0.1
+    #: For how long at least half of the exchanges with the front must have failed before it is spared; and how often it
+    #: is then tried whether it answers again, by one exchange.
+    breaker_window: float = 0.5
+    breaker_retry: float = 1.0
+    #: How soon other processes are told of a change of which the front could not be told, once it answers again.
+    recovery_interval: float = 5.0
+    #: How long a process that died in `get_or_compute` keeps the others from computing.
+    lease_ttl: float = 5.0
+    #: The share of hits in the front that are compared with the store, 1, 10 and 60 s later. Each costs three reads.
+    audit_share: float = 0.0
     #: How long one statement in the store may take, waiting for a connection included.
     store_timeout: float = 5.0
     #: Connections to Redis, for each event loop.
@@ -88,7 +98,10 @@ class Options:
             check_ttl(self.ttl)
         if self.front_ttl is not None:
             check_ttl(self.front_ttl)
-        for name in ("watermark_ttl", "mark_ttl", "front_timeout", "store_timeout", "reclaim_interval"):
+        for name in (
+            *("watermark_ttl", "mark_ttl", "front_timeout", "breaker_window", "breaker_retry", "recovery_interval"),
+            *("lease_ttl", "store_timeout", "reclaim_interval"),
+        ):
             _check(
                 name,
                 getattr(self, name),
@@ -112,6 +125,7 @@ class Options:
         _check(
             "front_ttl_jitter", self.front_ttl_jitter, (int, float), lambda x: 0 <= x < 1, "a share from 0 to below 1"
         )
+        _check("audit_share", self.audit_share, (int, float), lambda x: 0 <= x <= 1, "a share from 0 to 1")
         _check("prefix", self.prefix, (str,), bool, "a text that is not empty")
         _check(
             "setup", self.setup, (str,), lambda x: x in ("now", "background", "never"), '"now", "background" or "never"'
@@ -132,6 +146,11 @@ class OptionsDict(TypedDict, total=False):
     watermark_ttl: float
     mark_ttl: float
     front_timeout: float
+    breaker_window: float
+    breaker_retry: float
+    recovery_interval: float
+    lease_ttl: float
+    audit_share: float
     store_timeout: float
     front_connections: int
     store_connections: int

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
+from ._breaker import State
+from ._errors import FrontFailure
 from ._fork import forget_after_fork
+
+logger: Final = logging.getLogger("tiered_cache")
 
 Count = Literal[
     "hits_front",
@@ -21,10 +26,15 @@ Count = Literal[
     "clears",
     "computed",
     "joined",
+    "waited",
+    "overtaken",
+    "stale",
     "corrupt",
     "unsupported",
     "front_errors",
+    "front_spared",
     "unmarked",
+    "delivered",
     "store_errors",
     "adapter_errors",
     "reclaimed",
@@ -45,6 +55,17 @@ class Latency:
     max: float
 
 
+class Audited(NamedTuple):
+    """Hits in the front that were looked at again, and how many of them were then not what the store held."""
+
+    checked: int
+    inconsistent: int
+
+    @property
+    def per_million(self) -> float:
+        return 1e6 * self.inconsistent / self.checked if self.checked else 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Stats:
     """What a cache did since it was made (or forked): counts of keys, not of calls, unless said otherwise."""
@@ -59,22 +80,38 @@ class Stats:
     deletes: int = 0
     #: Namespaces cleared.
     clears: int = 0
-    #: Values computed by `get_or_compute`; calls of it that were given what another call computed.
+    #: Values computed by `get_or_compute`; calls of it that were given what another call in this process computed; that
+    #: waited for another process; whose result was not stored, since the key was changed meanwhile; that were given an
+    #: expired value in its time of grace.
     computed: int = 0
     joined: int = 0
+    waited: int = 0
+    overtaken: int = 0
+    stale: int = 0
     #: Cells, rows and payloads that could not be read. Each was a miss.
     corrupt: int = 0
     #: Values an adapter could not store since they would not have come out equal.
     unsupported: int = 0
-    #: Exchanges with the front that failed; those of them that left a change unannounced to other processes.
+    #: Exchanges with the front that failed, and those that it was spared since it kept failing.
     front_errors: int = 0
+    front_spared: int = 0
+    #: Changed keys (and cleared namespaces) of which the front could not be told when it mattered; and those, of any
+    #: process, of which this one told it later.
     unmarked: int = 0
+    delivered: int = 0
     #: Exchanges with the store that failed.
     store_errors: int = 0
     #: Calls that an adapter answered with a miss, or dropped, instead of raising.
     adapter_errors: int = 0
     #: Expired and cleared rows removed from the store.
     reclaimed: int = 0
+    #: `front_errors` by reason: refused, timeout, pool_wait, busy, protocol, other.
+    front_failures: Mapping[str, int] = field(default_factory=dict[str, int])
+    #: Whether the front is asked: "closed" where it is, "open" where it is spared, "half_open" while one exchange finds
+    #: out. By kind of exchange: a replica may answer reads and take no steps.
+    front_state: Mapping[str, State] = field(default_factory=dict[str, "State"])
+    #: What the audit found (option `audit_share`), by the age of a hit in seconds when it was looked at again.
+    audit: Mapping[float, Audited] = field(default_factory=dict[float, Audited])
     #: By kind of exchange: front_read, front_step, store_read, store_write, store_delete, store_clear.
     latency: Mapping[str, Latency] = field(default_factory=dict[str, Latency])
     #: How many keys shared an exchange, on average, by the same kinds.
@@ -91,10 +128,19 @@ class Stats:
         return self.hits / asked if asked else 0.0
 
 
-class Recorder:
-    """Counts, for any thread."""
+class Event(NamedTuple):
+    """A change of state: whether the front is asked (see `Stats.front_state`), whether the store works."""
 
-    def __init__(self) -> None:
+    tier: Literal["front_read", "front_step", "store"]
+    state: State | Literal["failing", "working"]
+
+
+class Recorder:
+    """Counts, for any thread, and passes on events."""
+
+    def __init__(self, on_event: Callable[[Event], object] | None = None) -> None:
+        self._on_event = on_event
+        self._states: dict[str, State] = {}
         self.forget()
         forget_after_fork(self)
 
@@ -102,6 +148,7 @@ class Recorder:
         """After a fork, in the child: counts anew."""
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
+        self._failures: Counter[str] = Counter()
         self._buckets: dict[str, list[int]] = {}
         self._longest: dict[str, float] = {}
         self._keys: Counter[str] = Counter()
@@ -111,6 +158,23 @@ class Recorder:
             with self._lock:
                 self._counts[count] += n
 
+    def front_failed(self, failure: FrontFailure) -> None:
+        with self._lock:
+            self._counts["front_errors"] += 1
+            self._failures[failure] += 1
+
+    def front_is(self, kind: Literal["front_read", "front_step"], state: State) -> None:
+        self._states[kind] = state
+        self.happened(Event(kind, state))
+
+    def happened(self, event: Event) -> None:
+        if self._on_event is None:
+            return
+        try:
+            self._on_event(event)
+        except Exception:  # a listener's defect must not fail whoever happened to ask the tier
+            logger.exception("the listener for events failed")
+
     def timed(self, kind: Timed, seconds: float, keys: int) -> None:
         with self._lock:
             buckets = self._buckets.setdefault(kind, [0] * (len(_BOUNDS) + 1))
@@ -118,11 +182,18 @@ class Recorder:
             self._longest[kind] = max(seconds, self._longest.get(kind, 0.0))
             self._keys[kind] += keys
 
-    def snapshot(self) -> Stats:
+    def snapshot(self, audit: Mapping[float, Audited] | None = None) -> Stats:
         with self._lock:
             latency = {kind: self._latency(kind, buckets) for kind, buckets in self._buckets.items()}
             batch_size = {kind: self._keys[kind] / latency[kind].count for kind in latency}
-            return Stats(**self._counts, latency=latency, batch_size=batch_size)
+            return Stats(
+                **self._counts,
+                front_failures=dict(self._failures),
+                front_state={"front_read": "closed", "front_step": "closed", **self._states},
+                audit=dict(audit or {}),
+                latency=latency,
+                batch_size=batch_size,
+            )
 
     def _latency(self, kind: str, buckets: list[int]) -> Latency:
         longest = self._longest[kind]

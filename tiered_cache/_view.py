@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Final, Literal
@@ -12,7 +11,7 @@ from ._cells import payload_of, seal
 from ._codecs import Codec, checked
 from ._engine import Change, Engine, Result
 from ._errors import StoreUnavailableError, UnsupportedValueError
-from ._flights import Flight, Flights, computing
+from ._flights import Flights
 from ._keys import Key, Scope, encode_text, scope_of
 from ._options import check_ttl, milliseconds
 from ._stats import Recorder
@@ -55,6 +54,7 @@ class Shared:
     recorder: Recorder
     serve_miss: bool
     compress_above: int | None
+    lease_ttl: float
 
     async def write(self, changes: Sequence[Change]) -> None:
         with self.flights.overtaken(change.key for change in changes):
@@ -140,65 +140,6 @@ class View:
         """The next valid (digest, name) after a digest, of names that begin with `prefix`; nothing at the end."""
         wanted = b"s" + encode_text(prefix) if isinstance(prefix, str) else b"b" + prefix
         return await self.shared.engine.names(self.scope, wanted, after)
-
-    async def await_turn(self, name: str | bytes) -> tuple[Any, Flight | None]:
-        """The value, from the tiers or from another's flight; or MISSING and the flight that the caller is to lead."""
-        flights = self.shared.flights
-        key = self.scope.key(name)
-        while True:
-            news = flights.news(key)
-            value = await self._find(key)
-            if value is not MISSING:
-                return value, None
-            flight, leading = flights.join(key)
-            if not leading:
-                await flights.wait(flight)
-                value = self._landed(flight)
-                if value is not MISSING:  # else it was cancelled, or written by another codec
-                    return value, None
-            elif flights.news(key) == news:
-                return MISSING, flight
-            else:  # something happened between the look into the tiers and joining: look again
-                flights.end(flight, computed=False)
-
-    async def _find(self, key: Key) -> Any:
-        """The value or MISSING. A store that is away is a miss to those who can do without it."""
-        try:
-            (value,) = await read_across([(self, key)])
-        except StoreUnavailableError:
-            return MISSING  # counted and logged where it was raised
-        return value
-
-    def _landed(self, flight: Flight) -> Any:
-        flight.check()
-        value = MISSING if flight.envelope is None else self.open(flight.envelope)
-        if value is not MISSING:
-            self.shared.recorder.add("joined")
-        return value
-
-    @contextmanager
-    def leading(self, flight: Flight) -> Generator[None]:
-        """Round the computation. However it ends, nobody waits for it any longer."""
-        try:
-            with computing(flight):
-                yield
-        except Exception as error:  # the others must not compute one after the other what fails
-            flight.fail(error)
-            raise
-        finally:
-            self.shared.flights.end(flight)
-
-    async def land(self, name: str | bytes, flight: Flight, value: Any, ttl: Ttl) -> None:
-        """Stores what was computed, unless something newer was. A store that does not take it fails nobody."""
-        self.shared.recorder.add("computed")
-        change = self.change(name, value, self.ttl(ttl))
-        flight.succeed(change.envelope)
-        if flight.overtaken:
-            return
-        try:
-            await self.shared.engine.write([change])
-        except StoreUnavailableError:
-            return  # counted and logged where it was raised
 
 
 def _shown(name: str | bytes) -> str:

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final, Protocol, cast
 
 import anyio
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import InvalidResponse, NoScriptError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from tiered_cache._cancel import within
-from tiered_cache._errors import ConfigurationError, FrontUnavailableError
+from tiered_cache._errors import ConfigurationError, FrontFailure, FrontUnavailableError
 from tiered_cache._loops import PerLoop
 
 from ._source import resolve
@@ -37,6 +39,13 @@ _HINTS: Final = (
     (("READONLY", "ReadOnly"), "it is a replica: connect to the primary"),
     (("MOVED", "Moved", "CROSSSLOT", "CrossSlot"), "it is a Redis Cluster, which is not supported"),
     (("InvalidResponse", "Protocol Error"), "what answers there does not speak the protocol of Redis"),
+)
+
+
+# What a server says that is there and cannot, by the same.
+_BUSY: Final = (
+    *("OOM", "OutOfMemory", "READONLY", "ReadOnly", "BUSY", "LOADING", "BusyLoading"),
+    *("MISCONF", "MASTERDOWN", "NOREPLICAS", "CLUSTERDOWN", "TRYAGAIN"),
 )
 
 
@@ -75,35 +84,59 @@ class RedisLink:
     async def run(self, *command: bytes) -> Any:
         """The reply to a command. Raises FrontUnavailableError where there is none in time, or it is an error."""
         pool = self._pools.get()
-        return await self._in_time(lambda: pool.run(command))
+        return await self._in_time(lambda progress: pool.run(command, progress))
 
     async def run_script(self, script: bytes, script_id: bytes, *arguments: bytes) -> Any:
         """The same for a script, which is sent along only where the server does not know it yet."""
         pool = self._pools.get()
 
-        async def exchange() -> Any:
+        async def exchange(progress: _Progress) -> Any:
             try:
-                return await pool.run((b"EVALSHA", script_id, *arguments))
+                return await pool.run((b"EVALSHA", script_id, *arguments), progress)
             except NoScriptError:
-                return await pool.run((b"EVAL", script, *arguments))
+                return await pool.run((b"EVAL", script, *arguments), progress)
 
         return await self._in_time(exchange)
 
     async def aclose(self) -> None:
         await self._pools.aclose()
 
-    async def _in_time(self, exchange: Callable[[], Any]) -> Any:
+    async def _in_time(self, exchange: Callable[[_Progress], Any]) -> Any:
+        progress = _Progress()
         try:
             with within(self._timeout):
-                return await exchange()
+                return await exchange(progress)
         except TimeoutError as error:
-            raise FrontUnavailableError(f"Redis at {self.place} did not answer within {self._timeout} s") from error
+            if not progress.begun:
+                text = f"no connection to Redis at {self.place} became free within {self._timeout} s"
+                raise FrontUnavailableError(text, failure="pool_wait") from error
+            text = f"Redis at {self.place} did not answer within {self._timeout} s"
+            raise FrontUnavailableError(text, failure="timeout") from error
         except (RedisError, OSError) as error:
             # The text stays in the cause: a server may quote arguments in it.
             kind = type(error).__name__
             text = f"{kind} {error}"
             hint = next((f": {hint}" for signs, hint in _HINTS if any(sign in text for sign in signs)), "")
-            raise FrontUnavailableError(f"Redis at {self.place} failed ({kind}){hint}") from error
+            text = f"Redis at {self.place} failed ({kind}){hint}"
+            raise FrontUnavailableError(text, failure=_failure(error)) from error
+
+
+def _failure(error: Exception) -> FrontFailure:
+    text = f"{type(error).__name__} {error}"
+    if any(sign in text for sign in _BUSY):
+        return "busy"
+    if isinstance(error, RedisTimeoutError):
+        return "timeout"
+    if isinstance(error, InvalidResponse) or "Protocol Error" in text:
+        return "protocol"
+    return "refused" if isinstance(error, RedisConnectionError | OSError) else "other"
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far an exchange came: whether it had its turn, or was still waiting for one."""
+
+    begun: bool = False
 
 
 class _Pool:
@@ -118,8 +151,9 @@ class _Pool:
         self._opening: list[asyncio.Task[_Connection]] = []
         self._closed = False
 
-    async def run(self, command: tuple[bytes, ...]) -> Any:
+    async def run(self, command: tuple[bytes, ...], progress: _Progress) -> Any:
         async with self._slots:
+            progress.begun = True
             self._collect()
             if self._idle:
                 try:

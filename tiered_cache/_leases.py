@@ -1,0 +1,170 @@
+"""Single flight across processes: who computes the value of a key holds a lease in the front.
+
+The lease is a reader's mark in the very cell of the key, renewed for as long as the computation takes. So by the rule
+it is everything that it has to be: nobody else can take it, whoever changes the key replaces it (and the holder finds
+out, and does not store what is older than that change), it expires by itself where its holder dies, and it is gone
+where the front loses it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Coroutine
+from enum import Enum
+from typing import Any, Final
+
+import anyio
+
+from . import _portal as portal
+from ._cells import READER, TOKEN_BYTES, is_mark
+from ._fork import forget_after_fork
+from ._guard import GuardedFront
+from ._options import Options, milliseconds
+from ._rule import MARK_READ, SETTLE_READ, Step
+
+#: Begins the tokens of leases: other marks are those of somebody who is only passing, or who died.
+_LEASE: Final = b"lease"
+
+_RENEWALS: Final = 3
+
+_GONE_IN_A_ROW: Final = 2
+
+
+class Cell(Enum):
+    """What there is in the cell of a key to be computed."""
+
+    MINE = "my lease"
+    LEASED = "the lease of somebody else"
+    PASSING = "the mark of somebody between the tiers"
+    VALUE = "a value, or nothing yet"
+    UNKNOWN = "the front does not answer"
+
+
+class Leases:
+    """The leases that this process holds. For any loop and any thread."""
+
+    def __init__(self, front: GuardedFront, options: Options) -> None:
+        self._front = front
+        self._ttl = milliseconds(options.lease_ttl)
+        self._pause = options.lease_ttl / _RENEWALS
+        self.forget()
+        forget_after_fork(self)
+
+    def forget(self) -> None:
+        """After a fork, in the child: the leases are the parent's."""
+        self._lock = threading.Lock()
+        self._token = _LEASE + os.urandom(TOKEN_BYTES - len(_LEASE))
+        self._held: dict[bytes, int] = {}  # by key of the front: how many computations
+        self._written: set[bytes] = set()  # of those, what one computation has stored while others still computed
+        self._leaving: set[bytes] = set()
+        self._gone = 0  # leases in a row that had left nothing behind
+        self._renewing = False
+
+    async def take(self, key: bytes) -> Cell:
+        """Takes the lease where nobody is in between. Whoever is told that it is his must `drop` it."""
+        if key in self._leaving:  # it would be taken away with the one before
+            return Cell.PASSING
+        try:
+            taken = await self._front.apply([Step(MARK_READ, key)], self._token, self._ttl)
+        except BaseException:  # cancelled: it may stand all the same
+            self._leave_soon(key)
+            raise
+        if taken is None:
+            return Cell.UNKNOWN
+        if not taken[0]:
+            return await self.look(key)
+        self._hold(key)
+        return Cell.MINE
+
+    async def look(self, key: bytes) -> Cell:
+        cells = await self._front.get([key])
+        if cells is None:
+            return Cell.UNKNOWN
+        cell = cells[0]
+        if not cell or not is_mark(cell):
+            return Cell.VALUE
+        return Cell.LEASED if cell.startswith(READER + _LEASE) else Cell.PASSING
+
+    async def still_mine(self, key: bytes) -> bool | None:
+        """Whether nobody has changed the key since; None where that cannot be told.
+
+        A cell that is empty may have been evicted, or the key was deleted. That is taken for a change; but where it
+        happens again and again, the front keeps nothing for long, and nobody can tell anything by it.
+        """
+        if key in self._written:
+            return None
+        renewed = await self._renew([key])
+        if renewed is None:
+            return None
+        if renewed[0]:
+            self._gone = 0
+            return True
+        cells = await self._front.get([key])
+        if cells is None:
+            return None
+        if cells[0]:
+            return False
+        self._gone += 1
+        return None if self._gone > _GONE_IN_A_ROW else False
+
+    def drop(self, key: bytes, *, settled: bool) -> None:
+        """Ends one computation; unless `settled`, by a write of the key, the lease leaves the cell as well, soon."""
+        with self._lock:
+            left = self._held.pop(key, 1) - 1
+            if left > 0:
+                self._held[key] = left
+                if settled:
+                    self._written.add(key)
+            else:
+                self._written.discard(key)
+        if left <= 0 and not settled:
+            self._leave_soon(key)
+
+    def _leave_soon(self, key: bytes) -> None:
+        with self._lock:
+            if key in self._held:  # by another computation here
+                return
+            self._leaving.add(key)
+        if not _submitted(self._leave, key):
+            self._leaving.discard(key)  # it expires
+
+    async def _leave(self, key: bytes) -> None:
+        try:
+            await self._front.apply([Step(SETTLE_READ, key)], self._token)
+        finally:
+            self._leaving.discard(key)
+
+    def _hold(self, key: bytes) -> None:
+        with self._lock:
+            self._held[key] = self._held.get(key, 0) + 1
+            if self._renewing:
+                return
+            self._renewing = True
+        # In a thread of its own: a computation may hold up the loop that it runs on.
+        if not _submitted(self._keep_renewing):
+            self._renewing = False
+
+    async def _keep_renewing(self) -> None:
+        while True:
+            await anyio.sleep(self._pause)
+            with self._lock:
+                keys = list(self._held)
+                if not keys:
+                    self._renewing = False
+                    return
+            await self._renew(keys)
+
+    async def _renew(self, keys: list[bytes]) -> list[bool] | None:
+        # A settle that puts the mark itself: it gets its way where the mark still stands, and only there.
+        steps = [Step(SETTLE_READ, key, READER + self._token, self._ttl) for key in keys]
+        done = await self._front.apply(steps, self._token, 1)
+        return None if done is None else list(done)
+
+
+def _submitted(work: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> bool:
+    try:
+        portal.submit(work, *args)
+    except RuntimeError:  # no thread can be started just now
+        return False
+    return True
