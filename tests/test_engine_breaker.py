@@ -9,7 +9,7 @@ import pytest
 
 from tests.doubles import DictStore, WatchedFront, WatchedStore
 from tests.processes import unhurried
-from tiered_cache import Event, FrontUnavailableError, MemoryFront, TieredCache
+from tiered_cache import Event, FrontUnavailableError, MemoryFront, TieredCache, _guard
 
 pytestmark = pytest.mark.every_backend
 
@@ -138,8 +138,9 @@ async def test_what_was_not_announced_while_it_was_spared_is_in_the_journal(serv
 
 
 async def test_states_are_told_once_per_change_and_logged_once(
-    service: Service, caplog: pytest.LogCaptureFixture
+    service: Service, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(_guard, "STEADY_SECONDS", 0)
     with caplog.at_level(logging.INFO, "tiered_cache"):
         await fail_until_open(service)
         service.front.down = False

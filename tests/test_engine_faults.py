@@ -20,6 +20,7 @@ from tiered_cache import (
     Step,
     StoreUnavailableError,
     TieredCache,
+    _guard,
 )
 from tiered_cache._cells import read_value, seal, value_cell
 from tiered_cache._rule import MARK_WRITE, SETTLE_WRITE
@@ -101,9 +102,21 @@ class TestStoreAway:
         await cache.set("a", 1)
         assert await patient.get("a") == 1
 
+    async def test_what_fails_now_and_then_is_logged_once(self, pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
+        cache = pair.cache(serve_miss=True)
+        await cache.setup()
+        with caplog.at_level(logging.DEBUG, "tiered_cache"):
+            for _ in range(20):
+                pair.store.fail("read", "before")
+                await cache.get("a")
+                await cache.get("b")
+        assert cache.stats().store_errors == 20
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
+
     async def test_it_is_counted_each_time_and_logged_once_per_change(
-        self, pair: Pair, caplog: pytest.LogCaptureFixture
+        self, pair: Pair, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr(_guard, "STEADY_SECONDS", 0)
         cache = pair.cache(serve_miss=True)
         await cache.setup()
         with caplog.at_level(logging.DEBUG, "tiered_cache"):
@@ -134,7 +147,10 @@ class TestStoreAway:
 
 @pytest.mark.every_backend
 class TestFrontAway:
-    async def test_every_verb_works_from_the_store_alone(self, pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
+    async def test_every_verb_works_from_the_store_alone(
+        self, pair: Pair, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(_guard, "STEADY_SECONDS", 0)
         cache = pair.cache()
         space = cache.namespace("n")
         pair.front.down = True

@@ -131,9 +131,7 @@ class TieredCache(Namespace):
         is wrong with any of these.
         """
         if not 0 < share <= 1 or not ages:
-            raise ConfigurationError(
-                f"a share is above 0 and up to 1, and there is at least one age: {share}, {ages}"
-            )
+            raise ConfigurationError(f"a share is above 0 and up to 1, and there is at least one age: {share}, {ages}")
         for each in (seconds, *ages):
             check_ttl(each)
         engine, findings = self.view.shared.engine, Findings()

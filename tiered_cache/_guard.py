@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Final, Literal, TypeVar
 
 from ._breaker import Breaker
@@ -25,6 +25,9 @@ Failure = TypeVar("Failure", bound=StoreUnavailableError | SchemaError)
 FrontExchange = Literal["front_read", "front_step"]
 FRONT_EXCHANGES: Final[tuple[FrontExchange, ...]] = ("front_read", "front_step")
 
+#: How long something must not have failed, to work again.
+STEADY_SECONDS = 1.0
+
 # A front bounds its own exchanges and knows more about what it waited for; this is for one that does not.
 _LENIENCY = 1.1
 
@@ -33,28 +36,33 @@ _OVERDUE = 2.5
 
 
 class Condition:
-    """Whether something works, logged once per change and not once per call."""
+    """Whether something works, logged once per change and not once per call.
+
+    What fails now and then, or for some calls only, fails: it works again when it has not failed for a while.
+    """
 
     def __init__(self, what: str, consequence: str) -> None:
         self._what = what
         self._consequence = consequence
         self._failing = False
+        self._failed_at = 0.0
 
     def failed(self, error: Exception | str) -> bool:
         """Whether it worked before."""
         changed = not self._failing
+        self._failing = True
+        self._failed_at = monotonic()
         if changed:
-            self._failing = True
             logger.warning("%s: %s; %s", self._what, error, self._consequence)
         return changed
 
     def worked(self) -> bool:
-        """Whether it had failed."""
-        changed = self._failing
-        if changed:
-            self._failing = False
-            logger.info("%s works again", self._what)
-        return changed
+        """Whether it had failed until now."""
+        if not self._failing or monotonic() - self._failed_at < STEADY_SECONDS:
+            return False
+        self._failing = False
+        logger.info("%s works again", self._what)
+        return True
 
 
 class GuardedFront:

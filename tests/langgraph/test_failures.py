@@ -15,7 +15,7 @@ from langgraph.cache.base import FullKey
 from tests.langgraph.graphs import TwoNodes
 from tests.servers import PostgresServer, RedisServer
 from tests.worlds import World
-from tiered_cache import RawCodec, StoreUnavailableError, TieredCache
+from tiered_cache import RawCodec, StoreUnavailableError, TieredCache, _guard
 from tiered_cache._sql import SqlStore
 from tiered_cache.langgraph import LangGraphCache
 from tiered_cache.langgraph._adapter import _segment
@@ -83,7 +83,10 @@ async def test_what_the_front_holds_is_found_while_the_store_is_away(tiers: Tier
     assert tiers.cache.stats().adapter_errors == 1
 
 
-async def test_an_outage_is_logged_once_per_change(tiers: Tiers, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_outage_is_logged_once_per_change(
+    tiers: Tiers, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_guard, "STEADY_SECONDS", 0)
     caplog.set_level(logging.INFO, "tiered_cache")
     await tiers.results.aset({KEY: (1, None)})
     caplog.clear()
