@@ -398,3 +398,19 @@ async def test_a_wrong_grace_is_refused_before_anything_is_computed(grace: float
     cache = TieredCache(MemoryFront(), DictStore())
     with pytest.raises(ConfigurationError, match=said):
         await cache.get_or_compute("k", Computation(), ttl=ttl, grace=grace)
+
+
+async def test_reclaiming_what_was_cleared_takes_no_lease(tiers: Tiers) -> None:
+    """As it happens after every clear: what was in the namespace is computed anew while the background removes it."""
+    one, other = Process(tiers), Process(tiers)
+    await one.space.set("k", "old")
+    await one.space.get("k")
+    await one.space.clear()
+    compute, gate = gated("new")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(one.ask, compute)
+        await gate.reached()
+        while await other.cache.reclaim():
+            pass
+        gate.open()
+    assert await other.space.get("k", MISSING) == "new"

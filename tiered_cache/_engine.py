@@ -20,7 +20,7 @@ from ._errors import FrontUnavailableError, StoreUnavailableError
 from ._fork import forget_after_fork
 from ._guard import GuardedFront, GuardedStore
 from ._keys import Key, Scope, front_key
-from ._leases import Leases
+from ._leases import Leases, is_lease
 from ._look import Answer, Fetch, Lifetimes, Look, Missing, Seen, is_of
 from ._options import Options
 from ._rule import MARK_WRITE, SETTLE_READ, SETTLE_WRITE, Step
@@ -173,14 +173,17 @@ class Engine:
         None where the front does not answer. Nothing is promoted, and nothing is counted as a read.
         """
         before, after = [Look(keys, await self.open(), {}, self._doubts.tickets) for _ in range(2)]
-        before.see(await self._front.get(before.front_keys))
+        cells = await self._front.get(before.front_keys)
+        if cells is None:
+            return None
+        before.see(cells)
         found = await self._store.read(
             list(before.answers), list({a: None for key in keys for a in key.scope.addresses})
         )
         cells = await self._front.get(after.front_keys)
-        after.see(cells)
         if cells is None:
             return None
+        after.see(cells)
         return [
             key
             for key in keys
@@ -242,14 +245,19 @@ class Engine:
     async def _empty(self, digests: Sequence[bytes]) -> None:
         """Empties the cells of rows that are about to be removed. After that, nobody knows where to look for them."""
         prefix = await self.open()
-        if not await self._emptied([front_key(prefix, digest) for digest in digests]):
+        keys = [front_key(prefix, digest) for digest in digests]
+        cells = await self._front.get(keys)
+        # Somebody who computes the value anew has nothing to do with the old one, and must not lose his lease for it.
+        old = [key for key, cell in zip(keys, cells or (), strict=False) if not (cell and is_lease(cell))]
+        if cells is None or not await self._emptied(old):
             raise FrontUnavailableError(
                 "the front does not answer, so what it holds of cleared namespaces stays, unreadable, until it does: "
                 "try again later"
             )
 
     async def _emptied(self, keys: Sequence[bytes]) -> bool:
-        # A writer's settle without its mark empties the cell, unless it is of a writer in between, who will.
+        # A writer's settle without its mark empties the cell, unless it is of a writer in between, who will. An empty
+        # one too: a mark may have come since.
         return not keys or await self._front.apply([Step(SETTLE_WRITE, key) for key in keys], _token()) is not None
 
     async def _look(self, keys: Sequence[Key], reply: Reply[Result | Missing]) -> None:

@@ -154,10 +154,10 @@ class GuardedStore:
         return await self._exchange("store_clear", 1, partial(self._store.clear, address, journal))
 
     async def journal(self, prefix: bytes, limit: int) -> Sequence[Notice]:
-        return await self._exchange(None, 0, partial(self._store.journal, prefix, limit))
+        return await self._exchange("store_journal", 0, partial(self._store.journal, prefix, limit))
 
     async def acknowledge(self, notices: Sequence[Notice]) -> None:
-        await self._exchange(None, 0, partial(self._store.acknowledge, notices))
+        await self._exchange("store_journal", len(notices), partial(self._store.acknowledge, notices))
 
     async def names(self, address: bytes, prefix: bytes, after: bytes, limit: int) -> Sequence[tuple[bytes, bytes]]:
         return await self._exchange(None, 0, partial(self._store.names, address, prefix, after, limit))

@@ -84,7 +84,7 @@ class Leases:
         cell = cells[0]
         if not cell or not is_mark(cell):
             return Cell.VALUE
-        return Cell.LEASED if cell.startswith(READER + _LEASE) else Cell.PASSING
+        return Cell.LEASED if is_lease(cell) else Cell.PASSING
 
     async def still_mine(self, key: bytes) -> bool | None:
         """Whether nobody has changed the key since; None where that cannot be told.
@@ -160,6 +160,10 @@ class Leases:
         steps = [Step(SETTLE_READ, key, READER + self._token, self._ttl) for key in keys]
         done = await self._front.apply(steps, self._token, 1)
         return None if done is None else list(done)
+
+
+def is_lease(cell: bytes) -> bool:
+    return is_mark(cell) and cell.startswith(READER + _LEASE)
 
 
 def _submitted(work: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> bool:

@@ -39,7 +39,7 @@ Count = Literal[
     "adapter_errors",
     "reclaimed",
 ]
-Timed = Literal["front_read", "front_step", "store_read", "store_write", "store_delete", "store_clear"]
+Timed = Literal["front_read", "front_step", "store_read", "store_write", "store_delete", "store_clear", "store_journal"]
 
 # Upper bounds in seconds, a fifth of a decade apart from 10 us to 100 s: enough to tell 1 ms from 2 ms.
 _BOUNDS: Final = tuple(1e-5 * 10 ** (i / 5) for i in range(36))
@@ -112,7 +112,7 @@ class Stats:
     front_state: Mapping[str, State] = field(default_factory=dict[str, "State"])
     #: What the audit found (option `audit_share`), by the age of a hit in seconds when it was looked at again.
     audit: Mapping[float, Audited] = field(default_factory=dict[float, Audited])
-    #: By kind of exchange: front_read, front_step, store_read, store_write, store_delete, store_clear.
+    #: By kind of exchange: front_read, front_step; store_read, store_write, store_delete, store_clear, store_journal.
     latency: Mapping[str, Latency] = field(default_factory=dict[str, Latency])
     #: How many keys shared an exchange, on average, by the same kinds.
     batch_size: Mapping[str, float] = field(default_factory=dict[str, float])
@@ -140,7 +140,6 @@ class Recorder:
 
     def __init__(self, on_event: Callable[[Event], object] | None = None) -> None:
         self._on_event = on_event
-        self._states: dict[str, State] = {}
         self.forget()
         forget_after_fork(self)
 
@@ -149,6 +148,7 @@ class Recorder:
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._failures: Counter[str] = Counter()
+        self._states: dict[str, State] = {}
         self._buckets: dict[str, list[int]] = {}
         self._longest: dict[str, float] = {}
         self._keys: Counter[str] = Counter()
