@@ -13,6 +13,7 @@ from ._faulty_front import FaultyFront, Packet
 from ._faulty_store import FaultyStore
 from ._front_suite import FrontSuite
 from ._gates import Gate
+from ._proxy import SlowProxy
 from ._store_suite import StoreSuite
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Gate",
     "ManualClock",
     "Packet",
+    "SlowProxy",
     "StoreSuite",
     "When",
 ]
