@@ -54,3 +54,9 @@ async def left(store: Store, *keys: object) -> set[object]:
     """Which of the entries under these keys are there."""
     rows = (await store.read([digest(key) for key in keys], [])).rows
     return {key for key in keys if digest(key) in rows}
+
+
+async def content(store: Store, key: object) -> bytes | None:
+    """The envelope of the entry under this key, if it is there."""
+    row = (await store.read([digest(key)], [])).rows.get(digest(key))
+    return None if row is None else row.envelope

@@ -13,7 +13,7 @@ import anyio.to_thread
 
 from tiered_cache._tiers import Store
 
-from ._entries import A, Emptied, digest, entry
+from ._entries import A, Emptied, content, digest, entry
 from ._store_base import StoreTests
 
 
@@ -164,4 +164,4 @@ class ChangeSuite(StoreTests):
 
 
 async def _kept(store: Store) -> None:
-    assert (await store.read([digest("a")], [])).rows[digest("a")].envelope == b"kept"
+    assert await content(store, "a") == b"kept"

@@ -6,7 +6,7 @@ from typing import Final
 
 from tiered_cache._tiers import Entry, Row
 
-from ._entries import A, B, digest, entry
+from ._entries import A, B, content, digest, entry
 from ._store_base import StoreTests
 
 _EVERY_BYTE: Final = bytes(range(256))
@@ -62,7 +62,7 @@ class RowSuite(StoreTests):
             for size in (0, 1, 256, 8_000, 1 << 20, 20 << 20):
                 envelope = (_EVERY_BYTE * (size // 256 + 1))[:size]
                 await store.write([entry("a", envelope)])
-                assert (await store.read([digest("a")], [])).rows[digest("a")].envelope == envelope, f"{size} bytes"
+                assert await content(store, "a") == envelope, f"{size} bytes"
 
     async def test_keys_and_names_may_hold_every_byte(self) -> None:
         async with self.ready() as store:

@@ -9,7 +9,7 @@ import anyio
 from tiered_cache._errors import FrontUnavailableError
 from tiered_cache._tiers import Store
 
-from ._entries import A, B, Emptied, digest, drained, entry, left
+from ._entries import A, B, Emptied, content, digest, drained, entry, left
 from ._store_base import StoreTests
 
 
@@ -106,7 +106,7 @@ class SpaceSuite(StoreTests):
                 await store.clear(A)
                 await (store.erase(A, 10, rewrite) if erasing else store.reclaim(10, rewrite))
                 assert rewrite.done
-                assert (await store.read([digest("a")], [])).rows[digest("a")].envelope == b"new"
+                assert await content(store, "a") == b"new"
                 assert await left(store, "b") == set()
 
     async def test_erasing_removes_all_below_the_watermark_and_nothing_else(self) -> None:
