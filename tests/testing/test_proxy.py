@@ -213,8 +213,10 @@ def test_a_url_without_host_and_port_is_refused(url: str) -> None:
 
 async def test_a_front_behind_it_fails_in_time_and_comes_back(redis_url: str) -> None:
     async with SlowProxy.to(redis_url) as road:
-        front = RedisFront(road.url(redis_url), timeout=0.2)
-        assert await front.apply([Step(MARK_READ, b"key")], TOKEN, 60_000) == [True]
+        patient, front = RedisFront(redis_url, timeout=10), RedisFront(road.url(redis_url), timeout=0.2)
+        assert await patient.apply([Step(MARK_READ, b"key")], TOKEN, 600_000) == [True]
+        await patient.aclose()
+        await recovered(front)
         for fault in (road.freeze, lambda: (road.half_open(), road.cut()), lambda: (road.refuse(), road.cut())):
             fault()
             with pytest.raises(FrontUnavailableError):
@@ -239,13 +241,22 @@ async def test_an_answer_that_does_not_come_back_leaves_the_outcome_of_a_commit_
     store = SqlStore(postgres_url)
     await store.setup(create=True)
     async with SlowProxy.to(postgres_url) as road:
-        behind = SqlStore(road.url(postgres_url), timeout=2)
+        behind = SqlStore(road.url(postgres_url), timeout=20)
         await behind.read([digest("a")], [])
         road.delay(60)
-        with pytest.raises(StoreUnavailableError) as caught:
-            await behind.write([entry("a")])
-        assert not caught.value.outcome_known
-        road.cut()
+        before = road.received
+        errors: list[StoreUnavailableError] = []
+
+        async def write() -> None:
+            with pytest.raises(StoreUnavailableError) as caught:
+                await behind.write([entry("a")])
+            errors.append(caught.value)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(write)
+            await anyio.to_thread.run_sync(until, lambda: road.received > before)
+            road.cut()
+        assert [error.outcome_known for error in errors] == [False]
         await behind.aclose()
     await store.aclose()
 

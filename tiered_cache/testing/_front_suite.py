@@ -179,7 +179,8 @@ class FrontSuite(RuleSuite):
         async with self.front() as front:
             started = time.monotonic()
             await front.apply([Step(MARK_READ, b"r"), Step(MARK_WRITE, b"w")], MINE, 250)
-            await _put(front, b"v", b"V", 250)
+            await front.apply([Step(MARK_WRITE, b"v")], HIS, MARK_TTL)
+            await front.apply([Step(SETTLE_WRITE, b"v", b"V", 250)], HIS, MARK_TTL)
             await self._expired(front, [b"r", b"w", b"v"], 0.25)
             assert self.clock or time.monotonic() - started > 0.2, "gone before their time"
 

@@ -42,7 +42,7 @@ class SlowProxy:
     def __init__(self, host: str, port: int, *, seed: int = 0) -> None:
         """The way to this server. `seed` is that of uneven delays."""
         #: Where the proxy listens, the same from entering to leaving it.
-        self.port = 0
+        self.port: int = 0
         self._target = (host, port)
         self._dice = random.Random(seed)  # noqa: S311 (repeatable, not secret)
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Final
 
 from tiered_cache._tiers import Store
 
 from ._clock import ManualClock
+from ._entries import left
+
+_PATIENCE_SECONDS: Final = 20.0
 
 
 class StoreTests:
@@ -30,6 +35,14 @@ class StoreTests:
         async with self.store() as store:
             await store.setup(create=True)
             yield store
+
+    async def expired(self, store: Store, *keys: object) -> None:
+        """Returns when the entries under these keys, which had a millisecond to live, have expired."""
+        if self.clock is not None:
+            self.clock.advance(0.001)
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while await left(store, *keys):
+            assert time.monotonic() < deadline, "still there long after their time"
 
 
 @asynccontextmanager

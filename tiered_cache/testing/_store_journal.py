@@ -138,10 +138,7 @@ class JournalSuite(StoreTests):
             await store.write([brief[2]])  # writing again ends the grace of the row before
             await store.write([entry("ever")._replace(grace=1)])
             keys = [digest(name) for name in ("grace", "none", "again", "ever")]
-            if self.clock is not None:
-                self.clock.advance(0.001)
-            while len((await store.read(keys, [])).rows) > 1:
-                pass  # a millisecond
+            await self.expired(store, "grace", "none", "again")
             rows = (await store.read(keys, [], stale=True)).rows
             assert set(rows) == {digest("grace"), digest("ever")}
             left = rows[digest("grace")].left

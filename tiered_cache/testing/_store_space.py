@@ -21,8 +21,7 @@ class SpaceSuite(StoreTests):
             await store.write([*(entry(i, ttl=100_000 if self.clock else 1) for i in range(10)), entry("ever")])
             await store.write([entry("long", ttl=200_000)])
             if self.clock is None:
-                while await left(store, *range(10)):
-                    pass  # a millisecond
+                await self.expired(store, *range(10))
             else:
                 assert await store.reclaim(100, Emptied()) == 0
                 self.clock.advance(100)
@@ -44,10 +43,7 @@ class SpaceSuite(StoreTests):
         async with self.ready() as store:
             await store.write([*(entry(i, address=B) for i in range(3)), *(entry(i + 10, ttl=1) for i in range(3))])
             await store.clear(B)
-            if self.clock is not None:
-                self.clock.advance(0.001)
-            while await left(store, 10, 11, 12):
-                pass  # a millisecond
+            await self.expired(store, 10, 11, 12)
             assert await drained(store, 4) == [4, 2]
 
     async def test_what_was_reclaimed_can_be_written_and_cleared_again(self) -> None:
