@@ -13,6 +13,10 @@ from tests.store.conftest import Place
 from tiered_cache import Store
 from tiered_cache._sql import SqlStore
 from tiered_cache.testing import FaultyStore, ManualClock, StoreSuite
+from tiered_cache.testing._store_base import StoreTests
+from tiered_cache.testing._store_journal import JournalSuite
+from tiered_cache.testing._store_rows import RowSuite
+from tiered_cache.testing._store_space import SpaceSuite
 
 
 @pytest.mark.every_backend
@@ -30,7 +34,7 @@ class TestFaultyStoreWithoutFaults(StoreSuite):
         yield FaultyStore(DictStore(lambda: round(clock() * 1000)))
 
 
-class OnSql(StoreSuite):
+class OnSql(StoreTests):
     place: Place
 
     @pytest.fixture(autouse=True)
@@ -47,7 +51,7 @@ class OnSql(StoreSuite):
         yield store if self.place.kind == "memory" else self.place.store(clock=self.clock)
 
 
-class TestSqlStore(OnSql):
+class TestSqlStore(OnSql, StoreSuite):
     @asynccontextmanager
     async def store(self) -> AsyncGenerator[Store]:
         self.clock = ManualClock()
@@ -56,12 +60,12 @@ class TestSqlStore(OnSql):
 
 
 @pytest.mark.parametrize("place", ["sqlite", "asyncpg"], indirect=True)
-class TestSqlStoreByTheClockOfTheDatabase(OnSql):
-    """Without an injected clock."""
+class TestSqlStoreByTheClockOfTheDatabase(OnSql, RowSuite, SpaceSuite, JournalSuite):
+    """Without an injected clock; what asks for none is left to the suite above."""
 
 
-@pytest.mark.every_backend
-class TestEmbeddedStoreOnEveryLoop(StoreSuite):
+@pytest.mark.parametrize("anyio_backend", ["trio"])
+class TestEmbeddedStoreOnTrio(StoreSuite):
     @pytest.fixture(autouse=True)
     def _url(self, sqlite_url: str) -> None:
         self.url = sqlite_url
