@@ -11,7 +11,7 @@ from typing import Any
 import fakeredis
 import pytest
 
-from tests.servers import RedisServer, redis_admin
+from tests.servers import RedisServer, free_port, redis_admin
 from tiered_cache import Front, MemoryFront
 from tiered_cache._redis import RedisFront
 from tiered_cache.testing import FaultyFront, FrontSuite, ManualClock
@@ -52,6 +52,11 @@ class TestFaultyFrontWithoutFaults(FrontSuite):
         self.clock = ManualClock()
         yield FaultyFront(MemoryFront(clock=self.clock))
 
+    def unreachable(self) -> Front:
+        front = FaultyFront(MemoryFront())
+        front.down = True
+        return front
+
 
 class RedisSuite(FrontSuite):
     client: Any
@@ -72,6 +77,9 @@ class TestRedisFront(RedisSuite):
         front = RedisFront(self.url, timeout=10)
         yield front
         await front.aclose()
+
+    def unreachable(self) -> Front:
+        return RedisFront(f"redis://127.0.0.1:{free_port()}/0", timeout=10)
 
 
 class TestOldestRedis(TestRedisFront):

@@ -7,8 +7,10 @@ from contextlib import asynccontextmanager
 from uuid import uuid4
 
 import pytest
+from sqlalchemy.engine import make_url
 
 from tests.doubles import DictStore
+from tests.servers import free_port
 from tests.store.conftest import Place
 from tiered_cache import Store
 from tiered_cache._sql import SqlStore
@@ -33,6 +35,11 @@ class TestFaultyStoreWithoutFaults(StoreSuite):
         clock = self.clock = ManualClock()
         yield FaultyStore(DictStore(lambda: round(clock() * 1000)))
 
+    def unreachable(self) -> Store:
+        store = FaultyStore(DictStore())
+        store.down = True
+        return store
+
 
 class OnSql(StoreTests):
     place: Place
@@ -52,6 +59,12 @@ class OnSql(StoreTests):
 
 
 class TestSqlStore(OnSql, StoreSuite):
+    def unreachable(self) -> Store | None:
+        if self.place.kind not in ("asyncpg", "psycopg"):
+            return None
+        url = make_url(self.place.url).set(port=free_port(), drivername=f"postgresql+{self.place.kind}")
+        return SqlStore(url, timeout=20)
+
     @asynccontextmanager
     async def store(self) -> AsyncGenerator[Store]:
         self.clock = ManualClock()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from hashlib import blake2b
 from typing import Final
 
+from tiered_cache._errors import TieredCacheError
 from tiered_cache._tiers import Entry, Store
 
 A: Final = b"A" * 16
@@ -54,6 +55,15 @@ async def left(store: Store, *keys: object) -> set[object]:
     """Which of the entries under these keys are there."""
     rows = (await store.read([digest(key) for key in keys], [])).rows
     return {key for key in keys if digest(key) in rows}
+
+
+async def refused(call: Callable[[], Awaitable[object]], kind: type[TieredCacheError]) -> bool:
+    """Whether the call raises this; any other error goes on as it is."""
+    try:
+        await call()
+    except kind:
+        return True
+    return False
 
 
 async def content(store: Store, key: object) -> bytes | None:

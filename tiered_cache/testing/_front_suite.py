@@ -10,10 +10,12 @@ from typing import Final
 import anyio
 import anyio.to_thread
 
+from tiered_cache._errors import FrontUnavailableError
 from tiered_cache._rule import MARK_READ, MARK_WRITE, SETTLE_READ, SETTLE_WRITE, Step
 from tiered_cache._tiers import Front
 
 from ._clock import ManualClock
+from ._entries import refused
 from ._front_rule import RuleSuite
 from ._table import HIS, MARK_TTL, MINE
 
@@ -53,6 +55,10 @@ class FrontSuite(RuleSuite):
 
     async def left(self, front: Front, key: bytes) -> int | None:
         """How many milliseconds the cell of `key` has to live, as the server behind the front tells. None: unknown."""
+        return None
+
+    def unreachable(self) -> Front | None:
+        """A front whose server is not there, where there can be such a thing."""
         return None
 
     async def test_what_was_never_put_is_nothing(self) -> None:
@@ -171,6 +177,14 @@ class FrontSuite(RuleSuite):
             assert list(await front.get([b"key"])) == [_BINARY]
             await front.aclose()
             await front.aclose()
+
+    async def test_without_its_server_every_call_says_so(self) -> None:
+        front = self.unreachable()
+        if front is None:
+            return
+        for call in (lambda: front.get([b"k"]), lambda: front.apply([Step(MARK_READ, b"k")], MINE, MARK_TTL)):
+            assert await refused(call, FrontUnavailableError)
+        await front.aclose()
 
     # --- expiry -------------------------------------------------------------------------------------------------------
 

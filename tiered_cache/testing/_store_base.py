@@ -29,6 +29,10 @@ class StoreTests:
         """One more store on the data of this one, as another process has it. Where there can be none, the same."""
         return _the_same(store)
 
+    def unreachable(self) -> Store | None:
+        """A store whose database is not there, where there can be such a thing."""
+        return None
+
     @asynccontextmanager
     async def ready(self) -> AsyncGenerator[Store]:
         """A store that has been set up."""

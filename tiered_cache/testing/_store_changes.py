@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from itertools import pairwise
 from typing import Any
 
@@ -11,9 +11,10 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from tiered_cache._tiers import Store
+from tiered_cache._errors import StoreUnavailableError
+from tiered_cache._tiers import Notice, Store
 
-from ._entries import A, Emptied, content, digest, entry
+from ._entries import A, Emptied, content, digest, entry, refused
 from ._store_base import StoreTests
 
 
@@ -161,6 +162,26 @@ class ChangeSuite(StoreTests):
             await store.aclose()
             await _kept(store)
             await store.aclose()
+
+    async def test_without_its_database_every_call_says_so(self) -> None:
+        store = self.unreachable()
+        if store is None:
+            return
+        calls: list[Callable[[], Awaitable[object]]] = [
+            lambda: store.setup(create=True),
+            lambda: store.read([digest("a")], [A]),
+            lambda: store.write([entry("a")]),
+            lambda: store.delete([digest("a")], [b"cell"]),
+            lambda: store.clear(A),
+            lambda: store.journal(b"", 9),
+            lambda: store.acknowledge([Notice(b"cell", 1)]),
+            lambda: store.names(A, b"", b"", 9),
+            lambda: store.reclaim(9, Emptied()),
+            lambda: store.erase(A, 9, Emptied()),
+        ]
+        for call in calls:
+            assert await refused(call, StoreUnavailableError)
+        await store.aclose()
 
 
 async def _kept(store: Store) -> None:
