@@ -132,6 +132,20 @@ def test_while_frozen_nothing_passes_and_nothing_is_lost(road: SlowProxy) -> Non
         assert connection.recv(10) == b"held up"
 
 
+def test_an_answer_that_is_under_way_when_it_freezes_is_held_up_as_well(road: SlowProxy) -> None:
+    with closing(connected(road)) as connection:
+        assert echoed(connection, b"warm") == b"warm"
+        road.delay(0.1)
+        connection.sendall(b"x")
+        until(lambda: road.received == len(b"warmx"))
+        time.sleep(0.03)  # most likely the server has it by now; the promise holds either way
+        road.freeze()
+        time.sleep(0.1)
+        assert silent(connection)
+        road.thaw()
+        assert connection.recv(10) == b"x"
+
+
 def test_half_open_connections_are_never_answered_and_older_ones_go_on(road: SlowProxy) -> None:
     with closing(connected(road)) as older:
         assert echoed(older, b"warm") == b"warm"

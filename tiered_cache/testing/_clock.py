@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Final
 
-#: A second of November 2023, and a quarter of a millisecond: whole milliseconds added to it stay clear of rounding.
-START: Final = 1_700_000_000.0 + 2**-12
+START: Final = 1_700_000_000.0  # some second of November 2023
 
 
 class ManualClock:
