@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 
 import anyio
 import pytest
