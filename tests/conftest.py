@@ -60,6 +60,9 @@ from tests.servers import (
 )
 from tests.worlds import WORLDS, World
 
+# So that an assert of the suites says what it compared.
+pytest.register_assert_rewrite("tiered_cache.testing")
+
 BACKENDS: dict[str, tuple[str, dict[str, Any]]] = {
     "asyncio": ("asyncio", {}),
     "uvloop": ("asyncio", {"use_uvloop": True}),

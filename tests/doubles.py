@@ -1,53 +1,17 @@
-"""Test doubles for the engine: tiers watched, stopped and broken at will, and a store in a dict.
+"""Test doubles for the engine: a store in a dict, and a computation that counts its runs.
 
-front, store = WatchedFront(inner), WatchedStore(inner)     one pair a process, over the same inner tiers
-gate = store.stop("read", "after")                          the next read stops once it has its answer
-await gate.reached()                                        ... somebody has come that far
-gate.open()                                                 ... and goes on
-store.fail("write", "after")                                the next write commits and does not say so
-packet = front.delay("mark_write")                          the next mark seems lost; `await packet.deliver()` later
-store.down = True                                           nothing answers any more
+Tiers that are watched, stopped and broken at will are `tiered_cache.testing`'s.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, Literal, NamedTuple, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
-import anyio
-
-from tiered_cache import Entry, Found, Front, Row, Step, Store
-from tiered_cache._errors import FrontUnavailableError, StoreUnavailableError
+from tiered_cache import Entry, Found, Row
 from tiered_cache._keys import LEVEL_BYTES
 from tiered_cache._tiers import Emptying, Notice
-
-T = TypeVar("T")
-
-When = Literal["before", "after"]
-
-PATIENCE_SECONDS: Final = 20.0
-
-_STEP_NAMES: Final = {"r": "mark_read", "w": "mark_write", "R": "settle_read", "W": "settle_write"}
-
-
-class Gate:
-    """Stops the one call that comes to it until it is opened."""
-
-    def __init__(self) -> None:
-        self._reached = anyio.Event()
-        self._opened = anyio.Event()
-
-    async def reached(self) -> None:
-        with anyio.fail_after(PATIENCE_SECONDS):
-            await self._reached.wait()
-
-    def open(self) -> None:
-        self._opened.set()
-
-    async def wait(self) -> None:
-        self._reached.set()
-        await self._opened.wait()
+from tiered_cache.testing import Gate
 
 
 class Computation:
@@ -65,146 +29,6 @@ class Computation:
         if isinstance(self.result, Exception):
             raise self.result
         return self.result
-
-
-class Call(NamedTuple):
-    """One exchange with a tier, and how many keys were in it."""
-
-    name: str
-    keys: int
-
-
-class _Watched:
-    """Counts calls, and does what a test planned for the next one of a name. Each plan is used once."""
-
-    unavailable: type[FrontUnavailableError | StoreUnavailableError]
-
-    def __init__(self) -> None:
-        self.calls: list[Call] = []
-        self.down = False
-        self._plans: list[tuple[str, When, Callable[[], Awaitable[None]]]] = []
-
-    def count(self, name: str) -> int:
-        return self.counts[name]
-
-    @property
-    def counts(self) -> Counter[str]:
-        return Counter(call.name for call in self.calls)
-
-    def stop(self, name: str, when: When) -> Gate:
-        gate = Gate()
-        self._plans.append((name, when, gate.wait))
-        return gate
-
-    def fail(self, name: str, when: When, error: Exception | None = None) -> None:
-        async def raise_it() -> None:
-            raise error or self.unavailable(f"{name} fails, as planned")
-
-        self._plans.append((name, when, raise_it))
-
-    def forget_plans(self) -> None:
-        self._plans.clear()
-
-    async def _watch(self, name: str, keys: int, work: Callable[[], Awaitable[T]]) -> T:
-        self.calls.append(Call(name, keys))
-        if self.down:
-            raise self.unavailable("down, as planned")
-        await self._pass(name, "before")
-        answer = await work()
-        await self._pass(name, "after")
-        return answer
-
-    async def _pass(self, name: str, when: When) -> None:
-        for plan in self._plans:
-            if plan[:2] == (name, when):
-                self._plans.remove(plan)
-                await plan[2]()
-                return
-
-
-class Packet:
-    """A call that its sender has given up, and that arrives all the same, later."""
-
-    def __init__(self) -> None:
-        self.work: Callable[[], Awaitable[object]] | None = None
-
-    async def deliver(self) -> None:
-        assert self.work is not None, "nothing was sent"
-        await self.work()
-
-
-class WatchedFront(_Watched):
-    """Its calls are "get", "mark_read", "mark_write", "settle_read" and "settle_write"."""
-
-    unavailable = FrontUnavailableError
-
-    def __init__(self, inner: Front) -> None:
-        super().__init__()
-        self.inner = inner
-        self._delayed: list[tuple[str, Packet]] = []
-
-    def delay(self, name: str) -> Packet:
-        packet = Packet()
-        self._delayed.append((name, packet))
-        return packet
-
-    async def get(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
-        return await self._watch("get", len(keys), lambda: self.inner.get(keys))
-
-    async def apply(self, steps: Sequence[Step], token: bytes, mark_ttl: int) -> Sequence[bool]:
-        (name,) = {_STEP_NAMES[step.op] for step in steps}
-        for delayed in self._delayed:
-            if delayed[0] == name:
-                self._delayed.remove(delayed)
-                delayed[1].work = lambda: self.inner.apply(steps, token, mark_ttl)
-                raise FrontUnavailableError("no answer in time, as planned")
-        return await self._watch(name, len(steps), lambda: self.inner.apply(steps, token, mark_ttl))
-
-    async def aclose(self) -> None:
-        await self.inner.aclose()
-
-
-class WatchedStore(_Watched):
-    """Its calls are named like the methods of a store."""
-
-    unavailable = StoreUnavailableError
-
-    def __init__(self, inner: Store) -> None:
-        super().__init__()
-        self.inner = inner
-
-    async def setup(self, *, create: bool) -> str:
-        return await self._watch("setup", 0, lambda: self.inner.setup(create=create))
-
-    async def read(self, digests: Sequence[bytes], addresses: Sequence[bytes], *, stale: bool = False) -> Found:
-        return await self._watch("read", len(digests), lambda: self.inner.read(digests, addresses, stale=stale))
-
-    async def write(self, entries: Sequence[Entry], journal: Sequence[bytes] = ()) -> Sequence[int]:
-        return await self._watch("write", len(entries), lambda: self.inner.write(entries, journal))
-
-    async def delete(self, digests: Sequence[bytes], journal: Sequence[bytes] = ()) -> None:
-        await self._watch("delete", len(digests), lambda: self.inner.delete(digests, journal))
-
-    async def clear(self, address: bytes, journal: Sequence[bytes] = ()) -> int:
-        return await self._watch("clear", 1, lambda: self.inner.clear(address, journal))
-
-    async def journal(self, prefix: bytes, limit: int) -> Sequence[Notice]:
-        return await self._watch("journal", 0, lambda: self.inner.journal(prefix, limit))
-
-    async def acknowledge(self, notices: Sequence[Notice]) -> None:
-        await self._watch("acknowledge", len(notices), lambda: self.inner.acknowledge(notices))
-
-    async def names(self, address: bytes, prefix: bytes, after: bytes, limit: int) -> Sequence[tuple[bytes, bytes]]:
-        return await self._watch("names", 0, lambda: self.inner.names(address, prefix, after, limit))
-
-    async def reclaim(self, limit: int, empty: Emptying) -> int:
-        return await self._watch("reclaim", 0, lambda: self.inner.reclaim(limit, empty))
-
-    async def erase(self, address: bytes, limit: int, empty: Emptying) -> int:
-        return await self._watch("erase", 0, lambda: self.inner.erase(address, limit, empty))
-
-    async def aclose(self) -> None:
-        await self.inner.aclose()
 
 
 class _Kept(NamedTuple):

@@ -15,7 +15,6 @@ from uuid import uuid4
 
 import pytest
 
-from tests.doubles import WatchedFront, WatchedStore
 from tests.naive import NaiveCache
 from tests.servers import fresh_database, redis_admin
 from tiered_cache import MISSING, Front, MemoryFront, Store, TieredCache
@@ -23,6 +22,7 @@ from tiered_cache._keys import Scope, front_key
 from tiered_cache._options import OptionsDict
 from tiered_cache._redis import RedisFront
 from tiered_cache._sql import SqlStore
+from tiered_cache.testing import FaultyFront, FaultyStore
 
 EVERY_PAIR: Final = tuple(
     pytest.param((front, store), id=f"{front}-{store}")
@@ -98,8 +98,8 @@ class Process:
     above: Space
 
     def __init__(self, tiers: Tiers) -> None:
-        self.front = WatchedFront(tiers.front)
-        self.store = WatchedStore(tiers.store)
+        self.front = FaultyFront(tiers.front)
+        self.store = FaultyStore(tiers.store)
 
 
 class OurProcess(Process):

@@ -9,13 +9,15 @@ from typing import Any
 import anyio
 import pytest
 
-from tests.doubles import PATIENCE_SECONDS, DictStore, WatchedFront, WatchedStore
+from tests.doubles import DictStore
 from tests.processes import unhurried
 from tiered_cache import ConfigurationError, Entry, MemoryFront, TieredCache
 from tiered_cache import _cache as cache_module
 from tiered_cache._cells import seal
 from tiered_cache._codecs import PlainCodec
 from tiered_cache._keys import Key
+from tiered_cache.testing import FaultyFront, FaultyStore
+from tiered_cache.testing._gates import PATIENCE_SECONDS
 
 
 class Pair:
@@ -24,8 +26,8 @@ class Pair:
     def __init__(self, **options: Any) -> None:
         self.rows = DictStore()
         self.memory = MemoryFront()
-        self.front = WatchedFront(self.memory)
-        self.store = WatchedStore(self.rows)
+        self.front = FaultyFront(self.memory)
+        self.store = FaultyStore(self.rows)
         self.cache = TieredCache(self.front, self.store, **unhurried(**options))
         self.cache.view.shared.engine.on_change = lambda _: None
         self.space = self.cache.namespace("a", "b")

@@ -12,9 +12,10 @@ import anyio.to_thread
 import pytest
 from anyio.abc import TaskGroup
 
-from tests.doubles import PATIENCE_SECONDS, Gate
 from tiered_cache import StoreUnavailableError
 from tiered_cache._batch import Batcher, Limits
+from tiered_cache.testing import Gate
+from tiered_cache.testing._gates import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.every_backend
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.doubles import DictStore, WatchedFront, WatchedStore
+from tests.doubles import DictStore
 from tests.processes import unhurried
 from tiered_cache import Event, FrontUnavailableError, MemoryFront, TieredCache, _guard
+from tiered_cache.testing import FaultyFront, FaultyStore
 
 pytestmark = pytest.mark.every_backend
 
@@ -20,8 +21,8 @@ class Service:
     def __init__(self, **options: Any) -> None:
         self.now = 0.0
         self.events: list[Event] = []
-        self.front = WatchedFront(MemoryFront())
-        self.store = WatchedStore(DictStore())
+        self.front = FaultyFront(MemoryFront())
+        self.store = FaultyStore(DictStore())
         self.cache = TieredCache(
             self.front,
             self.store,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.doubles import DictStore, WatchedFront, WatchedStore
+from tests.doubles import DictStore
 from tests.processes import EVERY_PAIR, OurProcess, Stage, Tiers, open_tiers, unhurried
 from tiered_cache import (
     MISSING,
@@ -24,6 +24,7 @@ from tiered_cache import (
 )
 from tiered_cache._cells import read_value, seal, value_cell
 from tiered_cache._rule import MARK_WRITE, SETTLE_WRITE
+from tiered_cache.testing import FaultyFront, FaultyStore
 
 
 class Pair:
@@ -31,9 +32,9 @@ class Pair:
 
     def __init__(self) -> None:
         self.inner = MemoryFront()
-        self.front = WatchedFront(self.inner)
+        self.front = FaultyFront(self.inner)
         self.rows = DictStore()
-        self.store = WatchedStore(self.rows)
+        self.store = FaultyStore(self.rows)
 
     def cache(self, **options: Any) -> TieredCache:
         cache = TieredCache(self.front, self.store, **unhurried(**options))

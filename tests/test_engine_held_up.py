@@ -9,7 +9,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from tests.doubles import PATIENCE_SECONDS, DictStore, WatchedFront, WatchedStore
+from tests.doubles import DictStore
 from tests.processes import unhurried
 from tiered_cache import (
     MISSING,
@@ -23,6 +23,8 @@ from tiered_cache import (
 )
 from tiered_cache import _engine as engine_module
 from tiered_cache._tiers import Emptying
+from tiered_cache.testing import FaultyFront, FaultyStore
+from tiered_cache.testing._gates import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.every_backend
 
@@ -30,9 +32,9 @@ pytestmark = pytest.mark.every_backend
 class Tiers:
     def __init__(self, **options: Any) -> None:
         self.inner = MemoryFront()
-        self.front = WatchedFront(self.inner)
+        self.front = FaultyFront(self.inner)
         self.rows = DictStore()
-        self.store = WatchedStore(self.rows)
+        self.store = FaultyStore(self.rows)
         self.cache = TieredCache(self.front, self.store, **unhurried(**options))
         self.cache.view.shared.engine.on_change = lambda _: None
 
@@ -257,7 +259,7 @@ class TestTiersOfOthers:
                 await cache.set("k", 1)
 
     async def test_a_wrong_setting_stays_one(self) -> None:
-        store = WatchedStore(DictStore())
+        store = FaultyStore(DictStore())
         cache = TieredCache(MemoryFront(), store)
         store.fail("read", "before", ConfigurationError("wrong driver"))
         with pytest.raises(ConfigurationError, match="wrong driver"):
@@ -277,7 +279,7 @@ class TestAStoreNeverSeen:
         async def get() -> Any:
             return await tiers.cache.get("k", MISSING)
 
-        tiers.store._plans.append(("setup", "before", slowly))
+        tiers.store.plan("setup", "before", slowly)
         assert await get() is MISSING
         now[0] += 4.9
         assert await get() is MISSING

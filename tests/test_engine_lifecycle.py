@@ -11,7 +11,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from tests.doubles import DictStore, Gate, WatchedFront, WatchedStore
+from tests.doubles import DictStore
 from tests.processes import UNHURRIED, unhurried
 from tests.servers import left_open
 from tests.worlds import World
@@ -26,6 +26,7 @@ from tiered_cache import (
     TieredCache,
 )
 from tiered_cache._sql import SqlStore
+from tiered_cache.testing import FaultyFront, FaultyStore, Gate
 
 
 def cache(front: Front | None = None, store: Store | str | None = None, **options: Any) -> TieredCache:
@@ -50,7 +51,7 @@ class TestAsyncWith:
         assert front.bytes_held > 0
 
     async def test_it_cannot_be_entered_twice_not_even_at_the_same_time(self) -> None:
-        store = WatchedStore(DictStore())
+        store = FaultyStore(DictStore())
         shared = cache(store=store)
         making = store.stop("setup", "before")
         async with anyio.create_task_group() as tasks:
@@ -96,7 +97,7 @@ class TestAsyncWith:
             await shared.set("k", 1)
 
     async def test_a_store_that_cannot_be_made_ready_leaves_it_closed(self) -> None:
-        store = WatchedStore(DictStore())
+        store = FaultyStore(DictStore())
         shared = cache(store=store)
         store.down = True
         with pytest.raises(StoreUnavailableError):
@@ -107,7 +108,7 @@ class TestAsyncWith:
             assert await shared.get("k") is None
 
     async def test_background_work_that_fails_ends_nobody_elses(self) -> None:
-        store = WatchedStore(DictStore())
+        store = FaultyStore(DictStore())
         async with cache(store=store, reclaim_interval=0.001) as inside:
             for error in (StoreUnavailableError("away"), SchemaError("of a newer release")):
                 store.fail("reclaim", "before", error)
@@ -120,7 +121,7 @@ class TestAsyncWith:
 
     async def test_expired_and_cleared_rows_are_reclaimed_within_it(self) -> None:
         rows = DictStore()
-        store = WatchedStore(rows)
+        store = FaultyStore(rows)
         async with cache(store=store, reclaim_interval=0.001, reclaim_rows=3) as inside:
             await inside.namespace("n").set_many({str(i): i for i in range(10)})
             await inside.set("k", 1)
@@ -155,7 +156,7 @@ class TestSetup:
     async def test_in_the_background_a_failure_is_logged_and_tried_again(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
-        store = WatchedStore(DictStore())
+        store = FaultyStore(DictStore())
         shared = cache(store=store, setup="background")
         store.fail("setup", "before", StoreUnavailableError("away"))
         store.fail("setup", "before", SchemaError("of a newer release"))
@@ -170,7 +171,7 @@ class TestSetup:
         assert await shared.get("k") == 1
 
     async def test_in_the_background_of_a_parent_means_nothing_to_a_forked_child(self) -> None:
-        store = WatchedStore(DictStore())
+        store = FaultyStore(DictStore())
         shared = cache(store=store, setup="background")
         shared.view.shared.engine._opening = Future()  # whoever was to fulfil it is a thread of the parent
         assert await shared.get("k", MISSING) is MISSING
@@ -226,7 +227,7 @@ class TestSharing:
         assert (other.stats().hits_store, other.stats().hits_front) == (1, 0)
 
     async def test_somebody_elses_front_and_store_are_taken(self) -> None:
-        front, store = WatchedFront(MemoryFront()), WatchedStore(DictStore())
+        front, store = FaultyFront(MemoryFront()), FaultyStore(DictStore())
         async with cache(front, store) as shared:
             await shared.set("k", 1)
             assert await shared.get("k") == 1
@@ -243,7 +244,7 @@ class TestSharing:
 @pytest.mark.every_backend
 async def test_erasing_does_its_work_itself() -> None:
     """The background would take part in it, and the number of rows be wrong."""
-    front, store = MemoryFront(), WatchedStore(DictStore())
+    front, store = MemoryFront(), FaultyStore(DictStore())
     shared = cache(front, store)
     space = shared.namespace("n")
     await space.set_many({str(i): "secret" for i in range(10)})

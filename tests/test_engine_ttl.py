@@ -8,12 +8,12 @@ from typing import cast
 import anyio
 import pytest
 
-from tests.doubles import WatchedFront, WatchedStore
 from tests.processes import EVERY_PAIR, UNHURRIED, OurProcess, Stage, Tiers, open_tiers, unhurried
 from tests.servers import redis_admin
 from tiered_cache import MISSING, MemoryFront, TieredCache
 from tiered_cache._keys import Scope
 from tiered_cache._sql import SqlStore
+from tiered_cache.testing import FaultyFront, FaultyStore
 
 
 class Clocked:
@@ -21,8 +21,8 @@ class Clocked:
 
     def __init__(self, store_url: str) -> None:
         self.now = 1000.0
-        self.front = WatchedFront(MemoryFront(clock=lambda: self.now))
-        self.store = WatchedStore(SqlStore(store_url, clock=lambda: self.now + 1_700_000_000))
+        self.front = FaultyFront(MemoryFront(clock=lambda: self.now))
+        self.store = FaultyStore(SqlStore(store_url, clock=lambda: self.now + 1_700_000_000))
         self.tiers = Tiers(self.front.inner, self.store.inner)
         self.scope = Scope(("n",))
 

@@ -9,11 +9,12 @@ from typing import Any
 import anyio
 import pytest
 
-from tests.doubles import Call, DictStore, WatchedFront, WatchedStore
+from tests.doubles import DictStore
 from tests.processes import UNHURRIED, unhurried
 from tests.servers import redis_calls
 from tests.worlds import World
 from tiered_cache import MemoryFront, Namespace, TieredCache
+from tiered_cache.testing import Call, FaultyFront, FaultyStore
 
 Verb = Callable[[], Coroutine[Any, Any, Any]]
 
@@ -29,8 +30,8 @@ class Wire:
 
     def __init__(self, **options: Any) -> None:
         self.inner = MemoryFront()
-        self.front = WatchedFront(self.inner)
-        self.store = WatchedStore(DictStore())
+        self.front = FaultyFront(self.inner)
+        self.store = FaultyStore(DictStore())
         self.cache = TieredCache(self.front, self.store, **unhurried(**options))
         self.cache.view.shared.engine.on_change = lambda _: None  # or a clear would set the background to work
         self.space = self.cache.namespace("a", "b")

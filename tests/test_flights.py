@@ -10,21 +10,23 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from tests.doubles import PATIENCE_SECONDS, Computation, DictStore, Gate, WatchedFront, WatchedStore, When
+from tests.doubles import Computation, DictStore
 from tiered_cache import MISSING, ConfigurationError, MemoryFront, RawCodec, TieredCache, UnsupportedValueError
 from tiered_cache._flights import _counter
+from tiered_cache.testing import FaultyFront, FaultyStore, Gate, When
+from tiered_cache.testing._gates import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.every_backend
 
 
 @pytest.fixture
-def store() -> WatchedStore:
-    return WatchedStore(DictStore())
+def store() -> FaultyStore:
+    return FaultyStore(DictStore())
 
 
 @pytest.fixture
-def cache(store: WatchedStore) -> TieredCache:
-    return TieredCache(WatchedFront(MemoryFront()), store, front_timeout=PATIENCE_SECONDS)
+def cache(store: FaultyStore) -> TieredCache:
+    return TieredCache(FaultyFront(MemoryFront()), store, front_timeout=PATIENCE_SECONDS)
 
 
 async def gather(*calls: Callable[[], Awaitable[Any]]) -> list[Any]:
@@ -82,7 +84,7 @@ async def test_a_value_that_is_there_is_not_computed_even_where_it_is_none(cache
     assert compute.runs == 0
 
 
-async def test_a_result_is_stored_under_the_ttl_that_was_given(cache: TieredCache, store: WatchedStore) -> None:
+async def test_a_result_is_stored_under_the_ttl_that_was_given(cache: TieredCache, store: FaultyStore) -> None:
     space = cache.namespace("n", ttl=7)
     await space.get_or_compute("own", Computation())
     await space.get_or_compute("given", Computation(), ttl=9)
@@ -171,7 +173,7 @@ async def test_a_call_inside_the_computation_of_the_same_key_computes_too(cache:
 
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_a_store_that_fails_after_the_computation_costs_nobody_the_result(
-    cache: TieredCache, store: WatchedStore, when: When
+    cache: TieredCache, store: FaultyStore, when: When
 ) -> None:
     await cache.setup()
     store.fail("write", when)
@@ -182,7 +184,7 @@ async def test_a_store_that_fails_after_the_computation_costs_nobody_the_result(
 
 
 async def test_while_the_store_is_away_one_computes_for_all_who_ask_at_once(
-    cache: TieredCache, store: WatchedStore
+    cache: TieredCache, store: FaultyStore
 ) -> None:
     store.down = True
     compute = Computation("paid for")
@@ -190,7 +192,7 @@ async def test_while_the_store_is_away_one_computes_for_all_who_ask_at_once(
     assert (compute.runs, cache.stats().joined) == (1, 2)
 
 
-async def test_keys_that_are_missing_at_once_never_hold_one_another_up(cache: TieredCache, store: WatchedStore) -> None:
+async def test_keys_that_are_missing_at_once_never_hold_one_another_up(cache: TieredCache, store: FaultyStore) -> None:
     """While they look into the tiers, a flight ends that is counted together with theirs."""
     await cache.setup()
     key = cache.view.scope.key("k")
@@ -216,7 +218,7 @@ async def test_keys_that_are_missing_at_once_never_hold_one_another_up(cache: Ti
     assert {compute.runs for compute in computes.values()} == {1}
 
 
-async def test_the_end_of_another_keys_flight_costs_no_second_look(cache: TieredCache, store: WatchedStore) -> None:
+async def test_the_end_of_another_keys_flight_costs_no_second_look(cache: TieredCache, store: FaultyStore) -> None:
     await cache.setup()
     looked = store.stop("read", "after")
     async with anyio.create_task_group() as tasks:
@@ -228,7 +230,7 @@ async def test_the_end_of_another_keys_flight_costs_no_second_look(cache: Tiered
 
 
 async def test_a_flight_that_ends_between_looking_and_joining_is_not_repeated(
-    cache: TieredCache, store: WatchedStore
+    cache: TieredCache, store: FaultyStore
 ) -> None:
     """One has looked and found nothing; before it can join, another has computed and stored the value."""
     await cache.setup()
@@ -389,7 +391,7 @@ class TestOvertaken:
         assert await space.get("k") == ("newer" if change == "set" else "again")
 
     async def test_nor_is_what_was_looked_up_before_the_change_stored_after_it(
-        self, cache: TieredCache, store: WatchedStore, change: str
+        self, cache: TieredCache, store: FaultyStore, change: str
     ) -> None:
         """The one who will compute has looked and found nothing; then the change comes and goes."""
         await cache.setup()

@@ -14,20 +14,22 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from tests.doubles import PATIENCE_SECONDS, Computation, DictStore, Gate, WatchedFront, WatchedStore
+from tests.doubles import Computation, DictStore
 from tiered_cache import MemoryFront, TieredCache
+from tiered_cache.testing import FaultyFront, FaultyStore, Gate
+from tiered_cache.testing._gates import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.every_backend
 
 
 @pytest.fixture
-def store() -> WatchedStore:
-    return WatchedStore(DictStore())
+def store() -> FaultyStore:
+    return FaultyStore(DictStore())
 
 
 @pytest.fixture
-def cache(store: WatchedStore) -> TieredCache:
-    return TieredCache(WatchedFront(MemoryFront()), store, front_timeout=PATIENCE_SECONDS)
+def cache(store: FaultyStore) -> TieredCache:
+    return TieredCache(FaultyFront(MemoryFront()), store, front_timeout=PATIENCE_SECONDS)
 
 
 async def until(reached: Callable[[], bool]) -> None:
@@ -109,8 +111,8 @@ def interruptible() -> Generator[None]:
 
 
 @pytest.mark.usefixtures("interruptible")
-def test_an_interrupted_synchronous_caller_leaves_no_flight_that_nobody_leads(store: WatchedStore) -> None:
-    cache = TieredCache(WatchedFront(MemoryFront()), store, front_timeout=PATIENCE_SECONDS)
+def test_an_interrupted_synchronous_caller_leaves_no_flight_that_nobody_leads(store: FaultyStore) -> None:
+    cache = TieredCache(FaultyFront(MemoryFront()), store, front_timeout=PATIENCE_SECONDS)
     cache.sync.set("another", 1)
     inside = threading.Event()
     lasting = threading.Event()

@@ -6,16 +6,16 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
-from urllib.parse import urlsplit
 
 import anyio
 import pytest
-from anyio.abc import ByteReceiveStream, ByteSendStream, SocketAttribute, SocketStream
+from anyio.abc import SocketAttribute, SocketStream
 
 from tests.servers import connections, left_open, redis_admin
 from tiered_cache._errors import FrontUnavailableError
 from tiered_cache._redis import RedisFront, _link
 from tiered_cache._rule import MARK_READ, MARK_WRITE, SETTLE_WRITE, Step
+from tiered_cache.testing import SlowProxy
 
 pytestmark = pytest.mark.anyio
 
@@ -23,40 +23,6 @@ TOKEN = b"m" * 16
 MARK_TTL = 60_000
 SLOWEST_SECONDS = 0.004
 CALLS = 200
-
-
-@asynccontextmanager
-async def slow_road(url: str, chance: random.Random) -> AsyncGenerator[str]:
-    """A URL that leads to the same server, over a road that keeps each piece of a reply for a moment of any length."""
-
-    async def carry(source: ByteReceiveStream, target: ByteSendStream, *, slowly: bool) -> None:
-        try:
-            async for piece in source:
-                middle = chance.randrange(len(piece) + 1)
-                for part in (piece[:middle], piece[middle:]):
-                    if slowly:
-                        await anyio.sleep(chance.random() * SLOWEST_SECONDS)
-                    if part:
-                        await target.send(part)
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-            pass
-        finally:
-            with anyio.CancelScope(shield=True):
-                await target.aclose()
-
-    async def serve(client: SocketStream) -> None:
-        parts = urlsplit(url)
-        assert parts.hostname is not None
-        server = await anyio.connect_tcp(parts.hostname, parts.port or 6379)
-        async with client, server, anyio.create_task_group() as ways:
-            ways.start_soon(lambda: carry(client, server, slowly=False))
-            await carry(server, client, slowly=True)
-            ways.cancel_scope.cancel()
-
-    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as road:
-        road.start_soon(listener.serve, serve)
-        yield f"redis://127.0.0.1:{listener.extra(SocketAttribute.local_port)}/0"
-        road.cancel_scope.cancel()
 
 
 async def fill(url: str) -> None:
@@ -85,7 +51,9 @@ async def test_whoever_asks_after_hundreds_were_cut_short_gets_the_own_reply(
 ) -> None:
     chance = random.Random(20_240)
     await fill(redis_url)
-    async with slow_road(redis_url, chance) as url:
+    async with SlowProxy.to(redis_url, seed=20_240) as road:
+        road.delay(0, SLOWEST_SECONDS, split=True)
+        url = road.url(redis_url)
         front = RedisFront(url, max_connections=max_connections, timeout=10)
         hasty = RedisFront(url, max_connections=max_connections, timeout=SLOWEST_SECONDS)
         hasty._link._pools = front._link._pools  # the same connections, and less patience
@@ -156,71 +124,45 @@ async def test_a_late_reply_to_somebody_who_gave_up_is_read_by_nobody(
     await front.aclose()
 
 
-class SlowHandshake:
-    """A road to the server on which nothing is passed on before `answer` is set."""
+@asynccontextmanager
+async def silent_road(url: str) -> AsyncGenerator[tuple[SlowProxy, RedisFront]]:
+    """A front whose first handshake is not answered before `thaw`."""
+    async with SlowProxy.to(url) as road:
+        road.freeze()
+        front = RedisFront(road.url(url), timeout=10)
+        yield road, front
+        await front.aclose()
 
-    def __init__(self, url: str) -> None:
-        self._to = urlsplit(url)
-        self.arrived, self.answer = anyio.Event(), anyio.Event()
-        self.tries = 0
 
-    @asynccontextmanager
-    async def open(self) -> AsyncGenerator[RedisFront]:
-        listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
-        async with listener, anyio.create_task_group() as road:
-            road.start_soon(listener.serve, self._serve)
-            front = RedisFront(f"redis://127.0.0.1:{listener.extra(SocketAttribute.local_port)}/1", timeout=10)
-            yield front
-            await front.aclose()
-            road.cancel_scope.cancel()
-
-    async def _serve(self, client: SocketStream) -> None:
-        self.tries += 1
-        async with client, await anyio.connect_tcp(self._to.hostname or "", self._to.port or 6379) as server:
-            first = await client.receive()
-            self.arrived.set()
-            await self.answer.wait()
-            await server.send(first)
-            async with anyio.create_task_group() as ways:
-                ways.start_soon(_pass_on, client, server)
-                await _pass_on(server, client)
-                ways.cancel_scope.cancel()
-
-    async def give_up(self, front: RedisFront) -> None:
-        async with anyio.create_task_group() as impatient:
-            impatient.start_soon(front.get, [b"key"])
-            await self.arrived.wait()
-            impatient.cancel_scope.cancel()
+async def give_up(road: SlowProxy, front: RedisFront) -> None:
+    async with anyio.create_task_group() as impatient:
+        impatient.start_soon(front.get, [b"key"])
+        with anyio.fail_after(20):
+            while not road.received:  # noqa: ASYNC110 (a proxy tells nobody)
+                await anyio.sleep(0.001)
+        impatient.cancel_scope.cancel()
 
 
 async def test_a_handshake_slower_than_anybodys_patience_comes_to_its_end(redis_url: str) -> None:
     """What was begun for a caller who gave up goes on for those who come next, and none of them begins it again."""
-    slow = SlowHandshake(redis_url)
-    async with slow.open() as front:
+    async with silent_road(redis_url) as (road, front):
         for _ in range(3):
-            await slow.give_up(front)
-        slow.answer.set()
+            await give_up(road, front)
+        road.thaw()
         assert await front.get([b"key"]) == [None]
-        assert slow.tries == 1
+        assert road.accepted == 1
 
 
 async def test_what_was_opened_too_late_and_closed_by_the_server_since_is_replaced(redis_url: str) -> None:
-    slow = SlowHandshake(redis_url)
-    async with slow.open() as front:
-        await slow.give_up(front)
-        slow.answer.set()
+    async with silent_road(redis_url) as (road, front):
+        await give_up(road, front)
+        road.thaw()
         pool = front._link._pools.get()
         await asyncio.wait(pool._opening)
         with redis_admin(redis_url) as admin:
             assert admin.client_kill_filter(_type="normal", skipme=True) == 1
         assert await front.get([b"key"]) == [None]
-        assert slow.tries == 2
-
-
-async def _pass_on(source: ByteReceiveStream, target: ByteSendStream) -> None:
-    with suppress(anyio.BrokenResourceError):
-        async for piece in source:
-            await target.send(piece)
+        assert road.accepted == 2
 
 
 async def test_a_handshake_nobody_waits_for_any_more_ends_when_the_front_is_closed(

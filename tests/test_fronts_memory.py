@@ -14,26 +14,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.test_rule import HIS, MARK_TTL, MINE, steps
+from tests.test_rule import steps
 from tiered_cache._memory import OVERHEAD_BYTES, Expiries, MemoryFront
-from tiered_cache._rule import MARK_READ, MARK_WRITE, SETTLE_WRITE, Held, Step, apply
+from tiered_cache._rule import MARK_READ, MARK_WRITE, SETTLE_WRITE, Step
+from tiered_cache.testing import ManualClock
+from tiered_cache.testing._table import HIS, MARK_TTL, MINE
 
 pytestmark = [pytest.mark.anyio, pytest.mark.every_backend]
 
 
-class Clock:
-    """Seconds that pass when told to."""
-
-    def __init__(self) -> None:
-        self.now = 5_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> ManualClock:
+    return ManualClock()
 
 
 async def put(front: MemoryFront, key: bytes, cell: bytes, ttl: int = 60_000) -> bool:
@@ -41,32 +33,12 @@ async def put(front: MemoryFront, key: bytes, cell: bytes, ttl: int = 60_000) ->
     return (await front.apply([Step(SETTLE_WRITE, key, cell, ttl)], HIS, MARK_TTL))[0]
 
 
-async def test_cells_and_marks_expire_to_the_millisecond(clock: Clock) -> None:
-    front = MemoryFront(clock=clock)
-    await put(front, b"value", b"V", 1_500)
-    await front.apply([Step(MARK_READ, b"mark")], MINE, 1_000)
-    clock.now += 0.999
-    assert await front.get([b"value", b"mark"]) == [b"V", b"R" + MINE]
-    clock.now += 0.001
-    assert await front.get([b"value", b"mark"]) == [b"V", None]
-    clock.now += 0.5
-    assert await front.get([b"value", b"mark"]) == [None, None]
-
-
-async def test_an_expired_mark_no_longer_lets_its_owner_put_a_value(clock: Clock) -> None:
-    front = MemoryFront(clock=clock)
-    await front.apply([Step(MARK_WRITE, b"key")], MINE, MARK_TTL)
-    clock.now += MARK_TTL / 1000
-    assert await front.apply([Step(SETTLE_WRITE, b"key", b"V", 60_000)], MINE, MARK_TTL) == [False]
-    assert await front.get([b"key"]) == [None]
-
-
-async def test_expired_cells_leave_without_being_read(clock: Clock) -> None:
+async def test_expired_cells_leave_without_being_read(clock: ManualClock) -> None:
     front = MemoryFront(clock=clock)
     for i in range(1_000):
         await put(front, b"key %d" % i, b"V" * 100, 1_000 + i)
     assert front.bytes_held > 1_000 * 100
-    clock.now += 20
+    clock.advance(20)
     for _ in range(1_000):
         await front.get([b"something else"])
     assert front.bytes_held == 0
@@ -74,12 +46,12 @@ async def test_expired_cells_leave_without_being_read(clock: Clock) -> None:
     assert not front._expiries._starts
 
 
-async def test_expired_cells_leave_faster_than_others_come(clock: Clock) -> None:
+async def test_expired_cells_leave_faster_than_others_come(clock: ManualClock) -> None:
     """However far ahead they expire, and though nobody reads them, no more than those alive are held for long."""
     front = MemoryFront(clock=clock)
     for i in range(4_000):
         await put(front, b"key %d" % i, b"V", (i % 7 + 1) * 1_000)
-        clock.now += 0.01  # at most 700 of them are alive at any time
+        clock.advance(0.01)  # at most 700 of them are alive at any time
     assert len(front._cells) <= 800
     assert sum(len(slot) for slot in front._expiries._slots.values()) == len(front._cells)
 
@@ -144,22 +116,18 @@ batches = st.lists(
 
 
 @given(batches)
-async def test_it_behaves_as_a_dictionary_under_the_rule(
+async def test_after_any_steps_it_counts_what_is_alive_and_holds_nothing_else(
     events: Sequence[tuple[bytes, Step, bytes, int]],
 ) -> None:
-    clock = Clock()
+    clock = ManualClock()
     front = MemoryFront(clock=clock)
-    model: dict[bytes, Held] = {}
     for key, step, token, waited in events:
-        clock.now = round(clock.now + waited / 1000, 3)
-        model = {k: Held(held.cell, held.left - waited) for k, held in model.items() if held.left > waited}
-        after, done = apply(model.pop(key, None), step, token, MARK_TTL)
-        if after is not None:
-            model[key] = after
-        assert await front.apply([step._replace(key=key)], token, MARK_TTL) == [done]
-        expected = [model[k].cell if k in model else None for k in (b"a", b"b", b"c")]
-        assert await front.get([b"a", b"b", b"c"]) == expected
-    assert front.bytes_held == sum(1 + len(held.cell) + OVERHEAD_BYTES for held in model.values())
+        clock.advance(waited / 1000)
+        await front.apply([step._replace(key=key)], token, MARK_TTL)
+        await front.get([b"a", b"b", b"c"])
+    now = int(clock() * 1000)
+    assert all(cell.expires > now for cell in front._cells.values())
+    assert front.bytes_held == sum(1 + len(cell.content) + OVERHEAD_BYTES for cell in front._cells.values())
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 2**45), st.integers(0, 2**44)), max_size=60))
@@ -223,7 +191,7 @@ def test_its_repr_shows_how_full_it_is() -> None:
     assert repr(MemoryFront(max_bytes=1_000)) == "MemoryFront(0 of 1000 bytes)"
 
 
-def test_steps_of_one_batch_count_from_one_moment(clock: Clock) -> None:
+def test_steps_of_one_batch_count_from_one_moment(clock: ManualClock) -> None:
     """The clock is asked once for a call, however many keys it has."""
     asked: list[Any] = []
 

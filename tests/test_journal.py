@@ -9,10 +9,12 @@ from uuid import uuid4
 import anyio
 import pytest
 
-from tests.doubles import PATIENCE_SECONDS, DictStore, WatchedFront, WatchedStore
+from tests.doubles import DictStore
 from tests.processes import EVERY_PAIR, Tiers, open_tiers, unhurried
 from tiered_cache import MISSING, FrontUnavailableError, MemoryFront, Namespace, StoreUnavailableError, TieredCache
 from tiered_cache._doubts import Doubts
+from tiered_cache.testing import FaultyFront, FaultyStore
+from tiered_cache.testing._gates import PATIENCE_SECONDS
 
 VERBS: Final = {"set": "new", "delete": MISSING, "clear": MISSING, "clear above": MISSING}
 
@@ -27,8 +29,8 @@ class Process:
     """One of several, with a namespace that they have in common. What is due in the background is done by hand."""
 
     def __init__(self, tiers: Tiers, path: tuple[str, ...], **options: Any) -> None:
-        self.front = WatchedFront(tiers.front)
-        self.store = WatchedStore(tiers.store)
+        self.front = FaultyFront(tiers.front)
+        self.store = FaultyStore(tiers.store)
         self.cache = TieredCache(self.front, self.store, **unhurried(**options))
         self.engine = self.cache.view.shared.engine
         self.engine.on_change = lambda _: None

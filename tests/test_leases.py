@@ -14,11 +14,13 @@ import anyio.from_thread
 import anyio.to_thread
 import pytest
 
-from tests.doubles import PATIENCE_SECONDS, Computation, DictStore, Gate, WatchedFront, WatchedStore
+from tests.doubles import Computation, DictStore
 from tests.processes import EVERY_PAIR, Tiers, open_tiers, unhurried
 from tiered_cache import MISSING, ConfigurationError, MemoryFront, Namespace, RawCodec, TieredCache
 from tiered_cache._cells import is_mark
 from tiered_cache._keys import Scope
+from tiered_cache.testing import FaultyFront, FaultyStore, Gate
+from tiered_cache.testing._gates import PATIENCE_SECONDS
 
 #: Of the namespace that nobody but the current test has.
 PATH: tuple[str, ...] = ()
@@ -40,8 +42,8 @@ class Process:
 
     def __init__(self, tiers: Tiers, **options: Any) -> None:
         self.tiers = tiers
-        self.front = WatchedFront(tiers.front)
-        self.store = WatchedStore(tiers.store)
+        self.front = FaultyFront(tiers.front)
+        self.store = FaultyStore(tiers.store)
         self.cache = TieredCache(self.front, self.store, **unhurried(**options))
         self.cache.view.shared.engine.on_change = lambda _: None
         self.space: Namespace = self.cache.namespace(*PATH)

@@ -17,12 +17,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
-from tests.doubles import WatchedFront, WatchedStore, When
 from tests.servers import redis_admin
 from tiered_cache import MISSING, Front, MemoryFront, Namespace, Store, StoreUnavailableError, TieredCache
 from tiered_cache._options import OptionsDict
 from tiered_cache._redis import RedisFront
 from tiered_cache._sql import SqlStore
+from tiered_cache.testing import FaultyFront, FaultyStore, When
 
 Path = tuple[str, ...]
 
@@ -60,8 +60,8 @@ class Machine(RuleBasedStateMachine):
         self.model: dict[tuple[Path, str | bytes], Written] = {}
         self.written = 0
         self.open_tiers()
-        self.fronts = [WatchedFront(self.front) for _ in range(2)]
-        self.stores = [WatchedStore(self.store) for _ in range(2)]
+        self.fronts = [FaultyFront(self.front) for _ in range(2)]
+        self.stores = [FaultyStore(self.store) for _ in range(2)]
         self.caches = [self.make_cache(engine) for engine in range(2)]
 
     def open_tiers(self) -> None:

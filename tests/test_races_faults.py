@@ -12,9 +12,9 @@ from typing import Any, Final
 import anyio
 import pytest
 
-from tests.doubles import PATIENCE_SECONDS
 from tests.processes import EVERY_PAIR, OurProcess, Process, Stage, Tiers, open_tiers
 from tiered_cache import MISSING, FrontUnavailableError, StoreUnavailableError
+from tiered_cache.testing._gates import PATIENCE_SECONDS
 
 VERBS: Final = {"set": "write", "delete": "delete", "clear": "clear"}
 AFTER: Final = {"set": "new", "delete": MISSING, "clear": MISSING}
@@ -135,7 +135,7 @@ async def test_mark_and_settle_that_arrive_late_never_put_an_older_value(tiers: 
     """Both of one writer's packets are held up, on their way, past the whole of another's change."""
     stage = Stage(tiers)
     slow = await with_old_value_in_front(stage)
-    mark, settle = slow.front.delay("mark_write"), slow.front.delay("settle_write")
+    mark, settle = slow.front.postpone("mark_write"), slow.front.postpone("settle_write")
     await slow.space.set("k", "old, too")
     await change(await stage.process(), how)
     if dropped:
@@ -149,7 +149,7 @@ async def test_mark_and_settle_that_arrive_late_never_put_an_older_value(tiers: 
 async def test_the_marks_and_settles_of_a_clear_that_arrive_late_never_put_an_older_watermark(tiers: Tiers) -> None:
     stage = Stage(tiers)
     slow = await with_old_value_in_front(stage)
-    mark, settle = slow.front.delay("mark_write"), slow.front.delay("settle_write")
+    mark, settle = slow.front.postpone("mark_write"), slow.front.postpone("settle_write")
     await slow.space.clear()
     quick = await stage.process()
     await quick.space.set("k", "between")

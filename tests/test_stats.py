@@ -8,9 +8,10 @@ from dataclasses import FrozenInstanceError, replace
 import anyio
 import pytest
 
-from tests.doubles import DictStore, WatchedFront, WatchedStore
+from tests.doubles import DictStore
 from tiered_cache import MemoryFront, RawCodec, Stats, TieredCache
 from tiered_cache._stats import Recorder
+from tiered_cache.testing import FaultyFront, FaultyStore
 
 pytestmark = pytest.mark.every_backend
 
@@ -85,7 +86,7 @@ def test_no_count_of_any_thread_is_lost() -> None:
 
 
 async def test_what_a_cache_did_is_counted_by_key() -> None:
-    cache = TieredCache(WatchedFront(MemoryFront()), WatchedStore(DictStore()), front_timeout=20)
+    cache = TieredCache(FaultyFront(MemoryFront()), FaultyStore(DictStore()), front_timeout=20)
     await cache.set_many({"a": 1, "b": 2, "c": 3})
     await cache.get_many(["a", "b", "x", "y", "z"])
     await cache.delete_many(["a", "x"])
@@ -112,7 +113,7 @@ async def test_promotions_and_hits_of_the_store_are_told_apart() -> None:
     front, store = MemoryFront(), DictStore()
     await TieredCache(front, store).set_many({"a": 1, "b": 2})
     await front.aclose()  # forgets everything
-    cache = TieredCache(WatchedFront(front), store, front_timeout=20)
+    cache = TieredCache(FaultyFront(front), store, front_timeout=20)
     await cache.get_many(["a", "b", "x"])
     await cache.get_many(["a", "b", "x"])
     stats = cache.stats()

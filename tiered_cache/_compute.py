@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import anyio
@@ -181,7 +181,7 @@ class Computing:
     async def _lead(self, flight: Flight, stale: Any) -> Turn | None:
         """The turn of who leads in this process; None where the tiers are to be looked into once more."""
         engine = self._shared.engine
-        alone = Turn(MISSING, flight, stale=stale)
+        alone = Turn(MISSING, flight, cleared=engine.last_cleared(self._key.scope), stale=stale)
         if engine.leases is None:
             return alone
         try:
@@ -195,7 +195,7 @@ class Computing:
             return None if self._looked < _LOOKS else alone
         if found is not Cell.MINE:
             return self._served_stale(stale) if found is Cell.LEASED and stale is not MISSING else alone
-        turn = Turn(MISSING, flight, key, engine.last_cleared(self._key.scope), stale=stale)
+        turn = replace(alone, lease=key)
         if not waited and not flight.overtaken:
             return turn
         keep = False
@@ -235,9 +235,9 @@ class Computing:
 
     async def _overtaken_elsewhere(self, turn: Turn) -> bool:
         """Whether another process changed the key, or cleared its namespace, while it was computed."""
-        if turn.lease is None:
+        if self._shared.engine.leases is None:
             return False
-        if await self._leases.still_mine(turn.lease) is False:
+        if turn.lease is not None and await self._leases.still_mine(turn.lease) is False:
             return True
         cleared = await self._shared.engine.cleared_at(self._key.scope)
         return cleared is not None and turn.cleared is not None and cleared > turn.cleared

@@ -3,7 +3,7 @@
     place           runs a test over each of KINDS, or what @pytest.mark.parametrize("place", ..., indirect=True) says:
                     place.store(...) makes one more store on the same data
     store           a store in that place, made ready
-    clock           an injected clock in seconds: clock.now += 5
+    clock           an injected clock in seconds: clock.advance(5)
 
 Stores and engines made through a place are closed after the test.
 """
@@ -11,9 +11,8 @@ Stores and engines made through a place are closed after the test.
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack
-from hashlib import blake2b
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final, Self
@@ -24,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from tests.servers import admin, with_driver
 from tiered_cache._sql import SqlStore
-from tiered_cache._tiers import Entry
+from tiered_cache.testing import ManualClock
 
 SQLITE: Final = (
     *("sqlite", "memory", "sqlite-engine", "sqlite-engine-that-begins"),
@@ -34,29 +33,6 @@ POSTGRES: Final = ("asyncpg", "async-engine", "psycopg", "psycopg-engine")
 KINDS: Final = (*SQLITE, *POSTGRES)
 #: Where two stores can meet: in memory, a store is the whole database.
 SHARED: Final = tuple(kind for kind in KINDS if kind != "memory")
-
-
-class Emptied:
-    """Stands for a front whose cells are emptied before their rows go; records which."""
-
-    def __init__(self) -> None:
-        self.digests: list[bytes] = []
-        self.error: Exception | None = None
-
-    async def __call__(self, digests: Sequence[bytes]) -> None:
-        if self.error is not None:
-            raise self.error
-        self.digests += digests
-
-
-class Clock:
-    """Seconds since 1970, as a test wants them."""
-
-    def __init__(self) -> None:
-        self.now = 1_700_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Place:
@@ -148,27 +124,8 @@ async def store(place: Place) -> SqlStore:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-A: Final = b"A" * 16
-B: Final = b"B" * 16
-
-
-def digest(name: object) -> bytes:
-    return blake2b(repr(name).encode(), digest_size=32).digest()
-
-
-def entry(
-    key: object,
-    envelope: bytes = b"envelope",
-    *,
-    address: bytes = A,
-    ttl: int | None = None,
-    name: bytes | None = None,
-) -> Entry:
-    return Entry(digest(key), address, envelope, ttl, name)
+def clock() -> ManualClock:
+    return ManualClock()
 
 
 class Statements:

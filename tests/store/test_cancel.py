@@ -12,10 +12,11 @@ import anyio.to_thread
 import pytest
 
 from tests.servers import admin
-from tests.store.conftest import A, Emptied, Place, digest, entry, until_blocked
+from tests.store.conftest import Place, until_blocked
 from tiered_cache._errors import StoreUnavailableError
 from tiered_cache._sql import SqlStore
 from tiered_cache._sql._runners import InThreads, OnLoop
+from tiered_cache.testing._entries import A, Emptied, digest, entry
 
 PLACES = pytest.mark.parametrize("place", ["sqlite", "memory", "asyncpg", "async-engine", "psycopg"], indirect=True)
 ON_POSTGRES = pytest.mark.parametrize("place", ["asyncpg", "psycopg"], indirect=True)

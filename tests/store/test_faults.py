@@ -19,9 +19,10 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from tests.servers import PostgresServer, admin, left_open, with_driver
-from tests.store.conftest import SHARED, Place, digest, entry, until_blocked
+from tests.store.conftest import SHARED, Place, until_blocked
 from tiered_cache._errors import ConfigurationError, StoreUnavailableError
 from tiered_cache._sql import SqlStore, _connect
+from tiered_cache.testing._entries import digest, entry
 
 SECRET = "hunter2"
 DRIVERS = pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])

@@ -17,9 +17,10 @@ from sqlalchemy import create_engine
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from tests.servers import admin, connections, left_open, with_driver
-from tests.store.conftest import Emptied, digest, entry, until_blocked
+from tests.store.conftest import until_blocked
 from tiered_cache._sql import SqlStore
 from tiered_cache._sql._runners import InThreads
+from tiered_cache.testing._entries import Emptied, digest, entry
 
 KINDS = ("sqlite", "memory", "asyncpg", "async-engine", "psycopg")
 
@@ -64,24 +65,6 @@ async def some_work(store: SqlStore, who: object, n: int = 5) -> None:
 def test_one_loop_after_another(store: SqlStore) -> None:
     for i in range(4):
         run(lambda i=i: some_work(store, i))
-    run(store.aclose)
-
-
-def test_loops_in_many_threads_at_once(store: SqlStore) -> None:
-    failures: list[BaseException] = []
-
-    def work(who: int) -> None:
-        try:
-            run(lambda: some_work(store, who))
-        except BaseException as error:  # noqa: BLE001 (shown by the test's thread)
-            failures.append(error)
-
-    threads = [threading.Thread(target=work, args=(who,)) for who in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
     run(store.aclose)
 
 

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event, text
 
-from tests.store.conftest import Emptied, Place
+from tests.store.conftest import Place
 from tiered_cache._sql import SqlStore
 from tiered_cache._tiers import Entry
+from tiered_cache.testing._entries import Emptied
 
 ROWS = 100_000
 FILL = {

@@ -12,10 +12,11 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool, StaticPool
 
 from tests.servers import connections, left_open, with_driver
-from tests.store.conftest import Emptied, Place, digest, entry
+from tests.store.conftest import Place
 from tiered_cache._errors import ConfigurationError, MissingExtraError
 from tiered_cache._sql import SqlStore
 from tiered_cache._sql._connect import _url
+from tiered_cache.testing._entries import Emptied, digest, entry
 
 SPELLINGS = {
     "postgresql://u:p@h/d": "postgresql+asyncpg://u:p@h/d",

@@ -10,8 +10,10 @@ import pytest
 from sqlalchemy import text
 
 from tests.servers import admin
-from tests.store.conftest import POSTGRES, SHARED, A, B, Clock, Emptied, Place, Statements, digest, entry, until_blocked
+from tests.store.conftest import POSTGRES, SHARED, Place, Statements, until_blocked
 from tiered_cache._sql import SqlStore, _statements
+from tiered_cache.testing import ManualClock
+from tiered_cache.testing._entries import A, Emptied, digest, drained, entry, left
 
 REWRITE = "UPDATE tiered_cache_entry SET version = version + 1000, expires = NULL WHERE digest = :digest"
 FILL = {
@@ -25,19 +27,6 @@ FILL = {
         SELECT CAST(lpad(CAST(i AS text), 32, '0') AS bytea), 'AAAAAAAAAAAAAAAA', 1, '' FROM generate_series(1, :n) AS i
     """,
 }
-
-
-async def drained(store: SqlStore, limit: int) -> list[int]:
-    """Batches removed until there is nothing left to remove."""
-    batches: list[int] = []
-    while removed := await store.reclaim(limit, Emptied()):
-        batches.append(removed)
-    return batches
-
-
-async def left(store: SqlStore, *keys: object) -> set[object]:
-    rows = (await store.read([digest(key) for key in keys], [])).rows
-    return {key for key in keys if digest(key) in rows}
 
 
 @pytest.mark.parametrize("place", FILL, indirect=True)
@@ -59,28 +48,6 @@ async def test_a_clear_is_as_many_statements_with_100_000_entries_as_with_10(pla
     assert not [statement for statement in few if "entry" in statement]
 
 
-async def test_expired_rows_leave_in_batches_and_valid_ones_stay(place: Place, clock: Clock) -> None:
-    store = await place.ready(clock=clock)
-    await store.write([*(entry(i, ttl=1000) for i in range(10)), entry("long", ttl=2000), entry("ever")])
-    assert await store.reclaim(100, Emptied()) == 0
-    clock.now += 1
-    assert await drained(store, 4) == [4, 4, 2]
-    assert await left(store, *range(10), "long", "ever") == {"long", "ever"}
-    clock.now += 1
-    assert await drained(store, 4) == [1]
-    assert await left(store, "ever") == {"ever"}
-
-
-async def test_cleared_rows_leave_in_batches_and_valid_ones_stay(store: SqlStore) -> None:
-    below = [entry((i, "below"), address=A + b"%016d" % i) for i in range(5)]
-    await store.write([*(entry(i) for i in range(10)), *below, entry("beside", address=B)])
-    await store.clear(A)
-    await store.write([entry(0), entry("new")])
-    assert await drained(store, 4) == [4, 4, 4, 2]
-    assert await left(store, 0, "new", "beside") == {0, "new", "beside"}
-    assert await left(store, *range(1, 10), *((i, "below") for i in range(5))) == set()
-
-
 async def test_what_is_reclaimed_is_not_looked_for_again_until_the_next_clear(store: SqlStore) -> None:
     await store.write([entry(i) for i in range(5)])
     await store.clear(A)
@@ -91,14 +58,6 @@ async def test_what_is_reclaimed_is_not_looked_for_again_until_the_next_clear(st
     await store.write([entry(1)])
     await store.clear(b"")
     assert await drained(store, 100) == [1]
-
-
-async def test_expired_and_cleared_rows_share_the_limit(place: Place, clock: Clock) -> None:
-    store = await place.ready(clock=clock)
-    await store.write([*(entry(i, address=B) for i in range(3)), *(entry(i + 10, ttl=1) for i in range(3))])
-    await store.clear(B)
-    clock.now += 1
-    assert await drained(store, 4) == [4, 2]
 
 
 async def test_rows_that_live_on_in_a_cleared_range_are_looked_at_once(
@@ -169,13 +128,13 @@ def before_the_removal(do: Callable[[], None]) -> Statements:
 
 @pytest.mark.parametrize("way", ["expired", "cleared", "erased"])
 @pytest.mark.parametrize("place", SHARED, indirect=True)
-async def test_a_row_rewritten_after_it_was_found_stays(place: Place, clock: Clock, way: str) -> None:
+async def test_a_row_rewritten_after_it_was_found_stays(place: Place, clock: ManualClock, way: str) -> None:
     assert await rewritten_in_between(await place.ready(clock=clock), place, clock, way) == {"a"}
 
 
 @pytest.mark.parametrize("way", ["expired", "cleared", "erased"])
 @pytest.mark.parametrize("place", ["sqlite", "asyncpg"], indirect=True)
-async def test_removal_of_what_was_found_would_lose_it(place: Place, clock: Clock, way: str) -> None:
+async def test_removal_of_what_was_found_would_lose_it(place: Place, clock: ManualClock, way: str) -> None:
     """The naive twin, under the same gate: it removes by digest alone."""
     store = await place.ready(clock=clock)
     naive = store._dialect.removal(wait=False)
@@ -184,7 +143,7 @@ async def test_removal_of_what_was_found_would_lose_it(place: Place, clock: Cloc
     assert await rewritten_in_between(store, place, clock, way) == set()
 
 
-async def rewritten_in_between(store: SqlStore, place: Place, clock: Clock, way: str) -> set[object]:
+async def rewritten_in_between(store: SqlStore, place: Place, clock: ManualClock, way: str) -> set[object]:
     engine = place.admin()
 
     def rewrite() -> None:
@@ -193,7 +152,7 @@ async def rewritten_in_between(store: SqlStore, place: Place, clock: Clock, way:
 
     if way == "expired":
         await store.write([entry("a", ttl=1), entry("b", ttl=1)])
-        clock.now += 1
+        clock.advance(1)
     else:
         await store.write([entry("a"), entry("b")])
         await store.clear(A)
@@ -204,18 +163,3 @@ async def rewritten_in_between(store: SqlStore, place: Place, clock: Clock, way:
             await store.reclaim(10, Emptied())
     assert not await left(store, "b")
     return await left(store, "a")
-
-
-async def test_one_call_reclaims_at_a_time(store: SqlStore) -> None:
-    await store.write([entry(i) for i in range(50)])
-    await store.clear(A)
-    removed: list[int] = []
-
-    async def reclaim() -> None:
-        removed.append(await store.reclaim(10, Emptied()))
-
-    async with anyio.create_task_group() as tasks:
-        for _ in range(8):
-            tasks.start_soon(reclaim)
-    removed += await drained(store, 10)
-    assert sum(removed) == 50

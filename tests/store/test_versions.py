@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Awaitable, Callable
-from itertools import pairwise
 from typing import Any
 
 import anyio
@@ -13,41 +12,15 @@ import psycopg
 import pytest
 
 from tests.servers import admin
-from tests.store.conftest import POSTGRES, SHARED, A, Emptied, Place, digest, entry, until_blocked
+from tests.store.conftest import POSTGRES, SHARED, Place, until_blocked
 from tiered_cache._sql import SqlStore
-
-WRITERS = 80
+from tiered_cache.testing._entries import digest, entry
 
 
 async def together(n: int, call: Callable[[int], Any]) -> None:
     async with anyio.create_task_group() as tasks:
         for i in range(n):
             tasks.start_soon(call, i)
-
-
-async def test_versions_go_up_with_every_change_whatever_it_is(store: SqlStore) -> None:
-    seen = [*await store.write([entry("a")]), *await store.write([entry("a")])]
-    await store.delete([digest("a")])
-    seen += await store.write([entry("a")])
-    seen += [await store.clear(A)]
-    seen += await store.write([entry("a", ttl=1)])
-    seen += [await store.clear(A), await store.clear(b"")]
-    await store.erase(A, 10, Emptied())
-    seen += await store.write([entry("a")])
-    assert seen == sorted(set(seen))
-
-
-async def test_many_writers_of_one_key_leave_one_row_with_the_highest_version(store: SqlStore) -> None:
-    written: dict[int, bytes] = {}
-
-    async def write(i: int) -> None:
-        (version,) = await store.write([entry("a", b"%d" % i)])
-        written[version] = b"%d" % i
-
-    await together(WRITERS, write)
-    assert len(written) == WRITERS
-    row = (await store.read([digest("a")], [])).rows[digest("a")]
-    assert (row.version, row.envelope) == max(written.items())
 
 
 @pytest.mark.parametrize("place", SHARED, indirect=True)
@@ -71,37 +44,6 @@ async def test_writers_in_other_stores_and_threads_do_no_harm(place: Place) -> N
         await anyio.to_thread.run_sync(thread.join)
     assert len(written) == 4 * 10 * 2
     assert max(written) >= (await stores[0].read([digest("a")], [])).rows[digest("a")].version
-
-
-async def test_batches_with_the_same_keys_in_opposite_order_never_deadlock(place: Place) -> None:
-    one, other = await place.ready(), place.store()
-    if place.kind == "memory":
-        other = one
-    entries = [entry(i) for i in range(100)]
-
-    async def work(i: int) -> None:
-        keys = entries if i % 2 else entries[::-1]
-        store = one if i % 4 < 2 else other
-        if i % 5:
-            await store.write(keys)
-        else:
-            await store.delete([e.digest for e in keys])
-
-    for _ in range(5):
-        await together(16, work)
-    await one.write(entries)
-    assert len((await one.read([e.digest for e in entries], [])).rows) == 100
-
-
-async def test_clears_at_once_give_each_a_version_and_keep_the_highest(store: SqlStore) -> None:
-    versions: list[int] = []
-
-    async def clear(_: int) -> None:
-        versions.append(await store.clear(A))
-
-    await together(20, clear)
-    assert len(set(versions)) == 20
-    assert (await store.read([], [A])).watermarks == {A: max(versions)}
 
 
 # Draws a version before the row is locked, as `excluded.version` is.
@@ -166,25 +108,3 @@ async def test_a_version_drawn_before_the_lock_would_go_backwards(place: Place) 
 
     between, last = await overtaken(place, lambda: anyio.to_thread.run_sync(late))
     assert last < between
-
-
-async def test_a_batch_is_written_whole_or_not_at_all(store: SqlStore) -> None:
-    """No reader sees some of a batch: each envelope names the batch it came with."""
-    keys = [digest(i) for i in range(10)]
-    seen: list[set[bytes]] = []
-    done = anyio.Event()
-
-    async def read() -> None:
-        while not done.is_set():
-            rows = (await store.read(keys, [])).rows
-            seen.append({row.envelope for row in rows.values()})
-            assert len(rows) in (0, 10)
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(read)
-        for batch in range(30):
-            await store.write([entry(i, b"%d" % batch) for i in range(10)])
-        done.set()
-    assert all(len(envelopes) <= 1 for envelopes in seen)
-    firsts = [int(next(iter(envelopes))) for envelopes in seen if envelopes]
-    assert all(earlier <= later for earlier, later in pairwise(firsts))
