@@ -1,8 +1,10 @@
 """Two or more "processes" over the same tiers, in one test: each has a cache object and watched tiers of its own.
 
     @pytest.fixture(scope="module", params=EVERY_PAIR)
-    def tiers(request: pytest.FixtureRequest) -> Generator[Tiers]:
-        yield from open_tiers(request)
+    async def tiers(request: pytest.FixtureRequest) -> AsyncGenerator[Tiers]:
+        for each in open_tiers(request):
+            yield each
+            await each.aclose()
 
 Tiers are shared by all tests of a module; each test takes a namespace that nobody else has.
 """
@@ -10,6 +12,7 @@ Tiers are shared by all tests of a module; each test takes a namespace that nobo
 from __future__ import annotations
 
 from collections.abc import Generator
+from contextlib import ExitStack
 from typing import Any, Final, Protocol, cast
 from uuid import uuid4
 
@@ -57,6 +60,11 @@ class Tiers:
         self.front = front
         self.store = store
         self._redis_url = redis_url
+
+    async def aclose(self) -> None:
+        """What the background opened has a loop that goes on."""
+        await self.front.aclose()
+        await self.store.aclose()
 
     async def prefix(self) -> bytes:
         return f"tiered_cache:{await self.store.setup(create=True)}:".encode()
@@ -170,9 +178,9 @@ def open_tiers(request: pytest.FixtureRequest) -> Generator[Tiers]:
     front, store = request.param
     redis_url = request.getfixturevalue("redis_server").url if front == "redis" else None
     inner = RedisFront(redis_url, timeout=30) if redis_url else MemoryFront()
-    if store == "postgres":
-        with fresh_database(request.getfixturevalue("postgres_server").url) as url:
-            yield Tiers(inner, SqlStore(url, timeout=30), redis_url)
-    else:
-        path = request.getfixturevalue("tmp_path_factory").mktemp("races") / "store.db"
-        yield Tiers(inner, SqlStore(f"sqlite:///{path}", timeout=30), redis_url)
+    with ExitStack() as exits:
+        if store == "postgres":
+            url = exits.enter_context(fresh_database(request.getfixturevalue("postgres_server").url))
+        else:
+            url = f"sqlite:///{request.getfixturevalue('tmp_path_factory').mktemp('races') / 'store.db'}"
+        yield Tiers(inner, SqlStore(url, timeout=30), redis_url)

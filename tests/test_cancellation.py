@@ -28,6 +28,7 @@ from tiered_cache.testing._gates import PATIENCE_SECONDS
 async def tiers(request: pytest.FixtureRequest) -> AsyncGenerator[Tiers]:
     for each in open_tiers(request):
         yield each
+        await each.aclose()
 
 
 class Step(NamedTuple):

@@ -194,6 +194,7 @@ class TestFrontAway:
 async def tiers(request: pytest.FixtureRequest) -> AsyncGenerator[Tiers]:
     for each in open_tiers(request):
         yield each
+        await each.aclose()
 
 
 async def plant(tiers: Tiers, key: bytes, cell: bytes) -> None:

@@ -175,6 +175,7 @@ class TestByTheClock:
 async def tiers(request: pytest.FixtureRequest) -> AsyncGenerator[Tiers]:
     for each in open_tiers(request):
         yield each
+        await each.aclose()
 
 
 async def test_a_cell_never_outlives_its_entry_on_any_tiers(tiers: Tiers) -> None:

@@ -23,6 +23,7 @@ VERBS: Final = {"set": "new", "delete": MISSING, "clear": MISSING, "clear above"
 async def tiers(request: pytest.FixtureRequest) -> AsyncGenerator[Tiers]:
     for each in open_tiers(request):
         yield each
+        await each.aclose()
 
 
 class Process:

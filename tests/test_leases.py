@@ -30,6 +30,7 @@ PATH: tuple[str, ...] = ()
 async def tiers(request: pytest.FixtureRequest) -> AsyncGenerator[Tiers]:
     for each in open_tiers(request):
         yield each
+        await each.aclose()
 
 
 @pytest.fixture(autouse=True)

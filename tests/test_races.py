@@ -26,6 +26,7 @@ ENDINGS_BELOW: Final = {**ENDINGS, "clear above": ("clear", MISSING)}
 async def tiers(request: pytest.FixtureRequest) -> AsyncGenerator[Tiers]:
     for each in open_tiers(request):
         yield each
+        await each.aclose()
 
 
 async def end(process: Process, how: str) -> None:

@@ -18,6 +18,7 @@ DROPS: Final = ("nothing", "the cell", "the watermarks", "both")
 async def tiers(request: pytest.FixtureRequest) -> AsyncGenerator[Tiers]:
     for each in open_tiers(request):
         yield each
+        await each.aclose()
 
 
 async def drop(stage: Stage, what: str) -> None:

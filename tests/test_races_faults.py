@@ -24,6 +24,7 @@ AFTER: Final = {"set": "new", "delete": MISSING, "clear": MISSING}
 async def tiers(request: pytest.FixtureRequest) -> AsyncGenerator[Tiers]:
     for each in open_tiers(request):
         yield each
+        await each.aclose()
 
 
 async def change(process: Process, how: str) -> None:
