@@ -1,0 +1,202 @@
+"""One fault, from before it begins until all is as it was: what callers saw of it, in figures."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+from collections import Counter
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from time import monotonic
+from typing import Final
+
+from tests.faults.load import Call, Load, Stale
+from tests.faults.place import (
+    FRONT_CONNECTIONS,
+    FRONT_TIMEOUT,
+    FRONT_TTL,
+    STORE_CONNECTIONS,
+    STORE_TIMEOUT,
+    Place,
+)
+from tests.faults.table import Fault
+from tests.servers import connections, left_open
+from tiered_cache import Stats
+
+#: How long it may take until the front serves again. What it waits for: a dead mark (1 s), a database in recovery.
+RECOVERY_SECONDS: Final = 20.0
+
+#: How long an older answer may be seen after a change that could not be announced, and what a busy machine adds.
+STALE_SECONDS: Final = FRONT_TTL + 0.5
+
+
+class Listener(logging.Handler):
+    """What was logged, and when."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.lines: list[tuple[float, str, str]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append((monotonic(), record.levelname, record.getMessage()))
+
+
+@contextmanager
+def listening() -> Generator[Listener]:
+    listener, logger = Listener(), logging.getLogger("tiered_cache")
+    level, propagate = logger.level, logger.propagate
+    logger.addHandler(listener)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield listener
+    finally:
+        logger.removeHandler(listener)
+        logger.setLevel(level)
+        logger.propagate = propagate
+
+
+@contextmanager
+def no_task_fails_unseen(exceptions: list[str]) -> Generator[None]:
+    """What a loop would only have logged: a callback that raised, a task whose exception nobody looked at."""
+    loop = asyncio.get_running_loop()
+    usual = loop.get_exception_handler()
+    loop.set_exception_handler(lambda _, context: exceptions.append(f"{context['message']}: {context!r}"))
+    try:
+        yield
+        gc.collect()
+    finally:
+        loop.set_exception_handler(usual)
+
+
+@dataclass
+class Report:
+    """What was seen of one fault. Times in seconds."""
+
+    fault: Fault
+    lasted: float
+    recovered: float | None
+    within: list[Call]
+    exceptions: list[str]
+    wrong: list[str]
+    #: Older answers that no documented case allows; and those that one does, with how long after the end the last was.
+    stale: list[Stale]
+    allowed: list[Stale]
+    last_allowed: float
+    counted: Counter[str]
+    logged: Counter[str]
+    audit: list[str]
+    #: Connections to both tiers: while it was settled again, and after the cache was closed.
+    held: tuple[int, int]
+    left: int
+
+    def times(self, verb: str | None = None, face: str | None = None) -> list[float]:
+        return sorted(
+            call.ended - call.began
+            for call in self.within
+            if (verb is None or call.verb == verb) and (face is None or call.face == face)
+        )
+
+    def outcomes(self, face: str | None = None) -> Counter[str]:
+        return Counter(f"{call.verb}: {call.outcome}" for call in self.within if face is None or call.face == face)
+
+
+def p(share: float, times: list[float]) -> float:
+    return times[min(len(times) - 1, int(share * len(times)))] if times else 0.0
+
+
+async def run(fault: Fault, place: Place, *, seconds: float | None = None, seed: int = 0) -> Report:
+    cache, other = place.cache(), place.cache(front_timeout=2.0)
+    load = Load(cache, seed=seed)
+    with listening() as listener, no_task_fails_unseen(load.seen.exceptions):
+        async with load.running():
+            assert await load.settled(RECOVERY_SECONDS), "not even before the fault"
+            before = cache.stats()
+            began = monotonic()
+            async with fault.course(place):
+                await asyncio.sleep(fault.seconds if seconds is None else seconds)
+            ended = monotonic()
+            recovered = monotonic() - ended if await load.settled(RECOVERY_SECONDS) else None
+            after = cache.stats()
+            excused = fault.forgets or after.unmarked > before.unmarked
+            if excused:
+                await load.nothing_stale(ended + STALE_SECONDS)
+            held = await place.do(connections, place.front_url), await place.do(connections, place.store_url)
+        audit = await load.audit(other)
+        while audit and excused and monotonic() < ended + STALE_SECONDS:
+            audit = await load.audit(other)
+        await cache.aclose()
+        await other.aclose()
+    left = await place.do(left_open, place.front_url) + await place.do(left_open, place.store_url)
+    excuse = (began, ended + STALE_SECONDS) if excused else (0.0, 0.0)
+    allowed = [each for each in load.seen.stale if excuse[0] <= each.began <= excuse[1]]
+    return Report(
+        fault=fault,
+        lasted=ended - began,
+        recovered=recovered,
+        within=[call for call in load.seen.calls if call.ended > began and call.began < ended],
+        exceptions=load.seen.exceptions,
+        wrong=load.seen.wrong,
+        stale=[each for each in load.seen.stale if each not in allowed],
+        allowed=allowed,
+        last_allowed=max((each.began - ended for each in allowed), default=0.0),
+        counted=_difference(before, after),
+        logged=_said(line for line in listener.lines if line[0] >= began),
+        audit=audit,
+        held=held,
+        left=left,
+    )
+
+
+def _difference(before: Stats, after: Stats) -> Counter[str]:
+    """Of all that counts, as one more may come."""
+    counts = [each.name for each in fields(Stats) if isinstance(getattr(after, each.name), int)]
+    return Counter({name: getattr(after, name) - getattr(before, name) for name in counts})
+
+
+def _said(lines: Iterable[tuple[float, str, str]]) -> Counter[str]:
+    subjects = ("the front", "the store", "LangChainCache", "LangGraphCache")
+    return Counter(
+        f"{level} {next((subject for subject in subjects if message.startswith(subject)), message)}"
+        for _, level, message in lines
+    )
+
+
+#: Exchanges with the front that a call may wait for; all of it twice, since a batch may wait for the one before it.
+_EXCHANGES: Final = {"read": 2, "write": 2}
+
+#: What a busy machine with two cores may add.
+ALLOWANCE_SECONDS: Final = 1.0
+
+#: A tier that fails and works by turns, on a machine that is late by turns: as often at most.
+_MOST_CHANGES: Final = 5
+
+
+def deadline(fault: Fault, verb: str) -> float:
+    """The front's own deadline, and the store's where it is the store that is away."""
+    return 2 * (_EXCHANGES[verb] * FRONT_TIMEOUT + (STORE_TIMEOUT if fault.tier == "store" else 0)) + ALLOWANCE_SECONDS
+
+
+def complaints(report: Report) -> list[str]:
+    """All that was not as promised."""
+    fault = report.fault
+    found = [*report.exceptions, *report.wrong, *map(str, report.stale), *report.audit]
+    if report.recovered is None:
+        found.append(f"the front did not serve again within {RECOVERY_SECONDS} s")
+    for verb in ("read", "write"):
+        most, took = deadline(fault, verb), p(0.99, report.times(verb))
+        if took > most:
+            found.append(f"p99 of {verb}s is {took:.2f} s, may be {most:.2f}")
+    found += [f"{name} counted nothing" for name in fault.counted if not report.counted[name]]
+    changes = report.logged[f"WARNING the {fault.tier}"]
+    if any(name.endswith("_errors") for name in fault.counted) and not changes:
+        found.append(f"nothing was logged of the {fault.tier}")
+    if fault.whole and changes > _MOST_CHANGES:
+        found.append(f"the {fault.tier} was logged to fail {changes} times")
+    if report.held[0] > FRONT_CONNECTIONS or report.held[1] > STORE_CONNECTIONS:
+        found.append(f"{report.held} connections are held")
+    if report.left:
+        found.append(f"{report.left} connections were left open")
+    return found
