@@ -158,9 +158,21 @@ class Seen:
 class Load:
     """`callers` of each adapter, and a few on the engine, over one cache; each pauses between calls, as clients do."""
 
-    def __init__(self, cache: TieredCache, *, callers: int = 64, pause: float = 0.06, seed: int = 0) -> None:
+    def __init__(
+        self,
+        cache: TieredCache,
+        *,
+        callers: int = 64,
+        pause: float = 0.06,
+        seed: int = 0,
+        on_call: Callable[[Call], None] | None = None,
+        most_new: int = 1 << 30,
+    ) -> None:
+        """Each call is told to `on_call`, else kept; `most_new`: after so many new keys the first are written again."""
         self.cache = cache
         self.seen = Seen()
+        self._on_call = on_call or self.seen.calls.append
+        self._most_new = most_new
         self.known: dict[tuple[str, str], Known] = {}
         self._faces = faces_of(cache)
         self._crowds = {face.name: callers if not face.may_raise else 8 for face in self._faces}
@@ -204,7 +216,7 @@ class Load:
                     await self._read(face, f"absent {next(self._numbers)}")
                 case _:
                     new = self._random.randrange(_ONE_IN_NEW) == 0
-                    await self._write(face, f"new {next(self._numbers)}" if new else own)
+                    await self._write(face, f"new {next(self._numbers) % self._most_new}" if new else own)
 
     async def _timed(self, face: Face, verb: Verb, call: Awaitable[Any], judge: Callable[[Any, bool], str]) -> None:
         began, failures = monotonic(), self.failures
@@ -217,7 +229,7 @@ class Load:
             outcome = "raised"
         else:
             outcome = judge(answer, self.failures != failures)
-        self.seen.calls.append(Call(face.name, verb, began, monotonic(), outcome))
+        self._on_call(Call(face.name, verb, began, monotonic(), outcome))
 
     async def _read(self, face: Face, key: str) -> None:
         began = monotonic()

@@ -37,6 +37,11 @@ class Proxy:
     ) -> None:
         await self.refuse()
 
+    @property
+    def relays(self) -> int:
+        """How many connections pass through it."""
+        return len(self._relays)
+
     def hush(self) -> None:
         self._passing.clear()
 

@@ -171,7 +171,7 @@ _EXCHANGES: Final = {"read": 2, "write": 2}
 ALLOWANCE_SECONDS: Final = 1.0
 
 #: A tier that fails and works by turns, on a machine that is late by turns: as often at most.
-_MOST_CHANGES: Final = 5
+_MOST_CHANGES: Final = 10
 
 
 def deadline(fault: Fault, verb: str) -> float:

