@@ -189,6 +189,8 @@ def complaints(report: Report) -> list[str]:
         most, took = deadline(fault, verb), p(0.99, report.times(verb))
         if took > most:
             found.append(f"p99 of {verb}s is {took:.2f} s, may be {most:.2f}")
+    if fault.slower is not None and p(0.5, report.times(fault.slower[0])) < fault.slower[1]:
+        found.append("nothing was slower")
     found += [f"{name} counted nothing" for name in fault.counted if not report.counted[name]]
     changes = report.logged[f"WARNING the {fault.tier}"]
     if any(name.endswith("_errors") for name in fault.counted) and not changes:
