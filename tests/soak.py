@@ -2,6 +2,7 @@
 
     python -m tests.soak --minutes 3
     python -m tests.soak --minutes 60 --seed 4711
+    python -X tracemalloc -m tests.soak                 and which lines hold more memory at the end
 
 Callers run through both adapters and on the engine, over a real Redis and a real PostgreSQL. After a first while the
 process is looked at: connections, tasks, threads, file descriptors, memory, objects. At the end it is looked at again,
@@ -16,7 +17,10 @@ import gc
 import random
 import sys
 import threading
+import time
+import tracemalloc
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field
 from time import monotonic
@@ -32,7 +36,7 @@ from tests.servers import connections, left_open
 from tiered_cache import TieredCache
 
 #: How long it runs, faults included, before it is looked at for the first time: what is made once has been made then.
-WARM_UP_SECONDS: Final = 20.0
+WARM_UP_SECONDS: Final = 30.0
 MOST_NEW_KEYS: Final = 2000
 
 #: What may be more at the end than after the warm-up: the allocator's own affairs, and caches that were not full yet.
@@ -88,6 +92,8 @@ class Soak:
         self.wrong: list[str] = []
         self.logged: Counter[str] = Counter()
         self.stale = 0
+        #: While it ran, in megabytes, fault by fault: a leak climbs to the end, an allocator to a level.
+        self.memory: list[float] = []
         #: How long the front took to serve again, at worst.
         self.slowest = 0.0
 
@@ -122,6 +128,9 @@ class Soak:
             if not excused or not began <= stale.began <= ended + STALE_SECONDS:
                 self.wrong.append(f"{'and '.join(fault.name for fault in faults)}: {stale}")
         self.stale += len(load.seen.stale) - seen
+        del load.seen.stale[seen:]
+        self._count_lines()
+        self.memory.append(psutil.Process().memory_info().rss / 1e6)
 
     async def _befall(self, faults: list[Fault]) -> None:
         async with AsyncExitStack() as stack:
@@ -132,6 +141,9 @@ class Soak:
 
     def _judge(self, load: Load) -> None:
         self.wrong += [*load.seen.exceptions, *load.seen.wrong]
+
+    def _count_lines(self) -> None:
+        """What was logged is not kept: a flood of it would be taken for a leak."""
         for _, level, message in self._listener.lines:
             self.logged[f"{level} {message.split(':')[0].removesuffix(' works again')}"] += 1
         self._listener.lines.clear()
@@ -173,16 +185,31 @@ def complaints(before: Figures, after: Figures) -> list[str]:
     return found
 
 
+_THREADS: Final = 4
+
+
+async def _furnish(servers: Servers) -> None:
+    """What the harness itself would otherwise begin to use after the first look."""
+    threads = ThreadPoolExecutor(_THREADS)
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(threads)
+    await asyncio.gather(*(asyncio.to_thread(time.sleep, 0.1) for _ in range(_THREADS)))
+    await asyncio.to_thread(servers.other_redis.start)
+
+
 async def soak(servers: Servers, seconds: float, seed: int) -> list[str]:
     """Prints what was seen; returns what was not as it should be."""
+    await _furnish(servers)
     with listening() as listener:
         async with open_place(servers, "postgres") as place:
             run = Soak(place, seed, listener)
             await run.run(WARM_UP_SECONDS)
-            before = await run.figures()
+            before, traced = await run.figures(), _traced()
             await run.run(seconds)
             after = await run.figures()
             _print(run, before, after)
+            if traced is not None:
+                _print_growth(traced)
             found = [*run.wrong, *complaints(before, after)]
             await run.cache.aclose()
             left = [await place.do(left_open, url) for url in (place.front_url, place.store_url)]
@@ -195,12 +222,28 @@ def _print(run: Soak, before: Figures, after: Figures) -> None:
     print(f"{'':<20}{'warmed up':>12}{'at the end':>12}")
     for name, value in asdict(before).items():
         print(f"{name.replace('_', ' '):<20}{value:>12.6g}{asdict(after)[name]:>12.6g}")
+    print("memory, tenth by tenth: " + ", ".join(f"{megabytes:.0f}" for megabytes in _tenths(run.memory)))
     print(f"calls: {run.told.outcomes.total()}: {dict(sorted(run.told.outcomes.items()))}")
     print("milliseconds: " + ", ".join(f"p{100 * q:g} {run.told.percentile(q)}" for q in (0.5, 0.99, 0.999, 1.0)))
     print(f"faults: {run.faults.total()}: {dict(sorted(run.faults.items()))}")
     print(f"older answers, all allowed unless listed below: {run.stale}; slowest recovery {run.slowest:.1f} s")
     print(f"logged: {dict(sorted(run.logged.items()))}")
     print(f"counted: {_counts(run.cache)}")
+
+
+def _traced() -> tracemalloc.Snapshot | None:
+    return tracemalloc.take_snapshot() if tracemalloc.is_tracing() else None
+
+
+def _print_growth(before: tracemalloc.Snapshot) -> None:
+    for grown in tracemalloc.take_snapshot().compare_to(before, "lineno")[:12]:
+        print(f"grown: {grown}")
+
+
+def _tenths(values: list[float]) -> list[float]:
+    """The mean of each tenth."""
+    parts = [values[len(values) * i // 10 : len(values) * (i + 1) // 10] for i in range(10)]
+    return [sum(part) / len(part) for part in parts if part]
 
 
 def _counts(cache: TieredCache) -> dict[str, int]:
