@@ -290,15 +290,17 @@ class Load:
     async def audit(self, cache: TieredCache) -> list[str]:
         """What another process is told of every key, twice, when all is quiet."""
         complaints: list[str] = []
-        for face in faces_of(cache):
-            for (name, key), known in self.known.items():
-                if name != face.name or not known.acknowledged:
-                    continue
-                for _ in range(2):
-                    text = await face.read(key)
-                    version = None if text is None else version_of(key, text)
-                    if version is None or not known.acknowledged <= version <= known.issued:
-                        complaints.append(f"{name}: {key} is {version}, {known} says its writer")
+
+        async def ask(face: Face, key: str, known: Known) -> None:
+            for _ in range(2):
+                text = await face.read(key)
+                version = None if text is None else version_of(key, text)
+                if version is None or not known.acknowledged <= version <= known.issued:
+                    complaints.append(f"{face.name}: {key} is {version}, {known} says its writer")
+
+        faces = {face.name: face for face in faces_of(cache)}
+        wanted = [(faces[name], key, known) for (name, key), known in self.known.items() if known.acknowledged]
+        await asyncio.gather(*(ask(*each) for each in wanted))
         return complaints
 
 
