@@ -199,13 +199,13 @@ async def _furnish(servers: Servers) -> None:
     await asyncio.to_thread(servers.other_redis.start)
 
 
-async def soak(servers: Servers, seconds: float, seed: int) -> list[str]:
+async def soak(servers: Servers, seconds: float, warm_up: float, seed: int) -> list[str]:
     """Prints what was seen; returns what was not as it should be."""
     await _furnish(servers)
     with listening() as listener:
         async with open_place(servers, "postgres") as place:
             run = Soak(place, seed, listener)
-            await run.run(WARM_UP_SECONDS)
+            await run.run(warm_up)
             before, traced = await run.figures(), _traced()
             await run.run(seconds)
             after = await run.figures()
@@ -261,10 +261,11 @@ def _counts(cache: TieredCache) -> dict[str, int]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=3.0)
+    parser.add_argument("--warm-up", type=float, default=WARM_UP_SECONDS, help="seconds before the first look")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     with Servers() as servers:
-        found = asyncio.run(soak(servers, given.minutes * 60, given.seed))
+        found = asyncio.run(soak(servers, given.minutes * 60, given.warm_up, given.seed))
     for complaint in found[:20]:
         print(f"WRONG: {complaint}")
     return 1 if found else 0
