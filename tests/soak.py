@@ -31,7 +31,14 @@ import psutil
 
 from tests.faults.load import Call, Load
 from tests.faults.place import FRONT_CONNECTIONS, STORE_CONNECTIONS, Place, Servers, open_place
-from tests.faults.run import RECOVERY_SECONDS, STALE_SECONDS, Listener, listening, no_task_fails_unseen
+from tests.faults.run import (
+    RECOVERY_SECONDS,
+    SHORT_FRONT_TTL,
+    Listener,
+    listening,
+    no_task_fails_unseen,
+    stale_seconds,
+)
 from tests.faults.table import ON_SERVERS, Fault
 from tests.servers import connections, left_open
 from tiered_cache import TieredCache
@@ -87,7 +94,7 @@ class Soak:
         self._place = place
         self._listener = listener
         self._random = random.Random(seed)
-        self.cache = place.cache()
+        self.cache = place.cache(front_ttl=SHORT_FRONT_TTL)
         self.told = Told()
         self.faults: Counter[str] = Counter()
         self.wrong: list[str] = []
@@ -123,10 +130,11 @@ class Soak:
         await load.settled(RECOVERY_SECONDS)
         self.slowest = max(self.slowest, monotonic() - ended)
         excused = self.cache.stats().unmarked > before.unmarked or any(fault.forgets for fault in faults)
+        bound = stale_seconds(forgets=any(fault.forgets for fault in faults))
         if excused:
-            await load.nothing_stale(ended + STALE_SECONDS)
+            await load.nothing_stale(ended + bound)
         for stale in load.seen.stale[seen:]:
-            if not excused or not began <= stale.began <= ended + STALE_SECONDS:
+            if not excused or not began <= stale.began <= ended + bound:
                 self.wrong.append(f"{'and '.join(fault.name for fault in faults)}: {stale}")
         self.stale += len(load.seen.stale) - seen
         del load.seen.stale[seen:]

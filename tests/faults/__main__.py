@@ -69,7 +69,17 @@ def _times(times: list[float]) -> str:
 
 
 def _counts(report: Report) -> str:
-    wanted = ("hits_front", "hits_store", "misses", "front_errors", "unmarked", "store_errors", "adapter_errors")
+    wanted = (
+        "hits_front",
+        "hits_store",
+        "misses",
+        "front_errors",
+        "front_spared",
+        "unmarked",
+        "delivered",
+        "store_errors",
+        "adapter_errors",
+    )
     return ", ".join(f"{name} {report.counted[name]}" for name in wanted if report.counted[name])
 
 

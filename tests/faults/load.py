@@ -29,8 +29,8 @@ _OF: Final = 10
 _ONE_IN_NEW: Final = 4
 
 _SETTLED_READS: Final = 100
-# Less than all: cells expire soon here, and those being written are not in the front.
-_SETTLED_RATIO: Final = 0.8
+# Less than all: those being written are not in the front.
+_SETTLED_RATIO: Final = 0.9
 
 #: In this time every key is asked for several times.
 _QUIET_SECONDS: Final = 0.4

@@ -25,7 +25,9 @@ Kind = Literal["postgres", "sqlite"]
 FRONT_TIMEOUT: Final = 0.1
 STORE_TIMEOUT: Final = 0.5
 MARK_TTL: Final = 1.0
-FRONT_TTL: Final = 1.5
+BREAKER_WINDOW: Final = 0.2
+BREAKER_RETRY: Final = 0.3
+RECOVERY_INTERVAL: Final = 0.5
 FRONT_CONNECTIONS: Final = 16
 STORE_CONNECTIONS: Final = 8
 
@@ -104,7 +106,9 @@ class Place:
             "front_timeout": FRONT_TIMEOUT,
             "store_timeout": STORE_TIMEOUT,
             "mark_ttl": MARK_TTL,
-            "front_ttl": FRONT_TTL,
+            "breaker_window": BREAKER_WINDOW,
+            "breaker_retry": BREAKER_RETRY,
+            "recovery_interval": RECOVERY_INTERVAL,
             "front_connections": FRONT_CONNECTIONS,
             "store_connections": STORE_CONNECTIONS,
             **options,

@@ -14,9 +14,10 @@ from typing import Final
 
 from tests.faults.load import Call, Load, Stale
 from tests.faults.place import (
+    BREAKER_RETRY,
     FRONT_CONNECTIONS,
     FRONT_TIMEOUT,
-    FRONT_TTL,
+    RECOVERY_INTERVAL,
     STORE_CONNECTIONS,
     STORE_TIMEOUT,
     Place,
@@ -28,8 +29,15 @@ from tiered_cache import Stats
 #: How long it may take until the front serves again. What it waits for: a dead mark (1 s), a database in recovery.
 RECOVERY_SECONDS: Final = 20.0
 
-#: How long an older answer may be seen after a change that could not be announced, and what a busy machine adds.
-STALE_SECONDS: Final = FRONT_TTL + 0.5
+#: Where the front may forget what it acknowledged, older answers are bounded by this alone.
+SHORT_FRONT_TTL: Final = 1.5
+
+_LATE_SECONDS: Final = 0.5
+
+
+def stale_seconds(*, forgets: bool) -> float:
+    """How long an older answer may be seen after a change that could not be announced, on a machine that is late."""
+    return (SHORT_FRONT_TTL if forgets else BREAKER_RETRY + RECOVERY_INTERVAL) + _LATE_SECONDS
 
 
 class Listener(logging.Handler):
@@ -108,7 +116,9 @@ def p(share: float, times: list[float]) -> float:
 
 
 async def run(fault: Fault, place: Place, *, seconds: float | None = None, seed: int = 0) -> Report:
-    cache, other = place.cache(), place.cache(front_timeout=2.0)
+    options = {"front_ttl": SHORT_FRONT_TTL} if fault.forgets else {}
+    cache, other = place.cache(**options), place.cache(front_timeout=2.0, **options)
+    bound = stale_seconds(forgets=fault.forgets)
     load = Load(cache, seed=seed)
     with listening() as listener, no_task_fails_unseen(load.seen.exceptions):
         async with load.running():
@@ -122,15 +132,15 @@ async def run(fault: Fault, place: Place, *, seconds: float | None = None, seed:
             after = cache.stats()
             excused = fault.forgets or after.unmarked > before.unmarked
             if excused:
-                await load.nothing_stale(ended + STALE_SECONDS)
+                await load.nothing_stale(ended + bound)
             held = await place.do(connections, place.front_url), await place.do(connections, place.store_url)
         audit = await load.audit(other)
-        while audit and excused and monotonic() < ended + STALE_SECONDS:
+        while audit and excused and monotonic() < ended + bound:
             audit = await load.audit(other)
         await cache.aclose()
         await other.aclose()
     left = await place.do(left_open, place.front_url) + await place.do(left_open, place.store_url)
-    excuse = (began, ended + STALE_SECONDS) if excused else (0.0, 0.0)
+    excuse = (began, ended + bound) if excused else (0.0, 0.0)
     allowed = [each for each in load.seen.stale if excuse[0] <= each.began <= excuse[1]]
     return Report(
         fault=fault,
