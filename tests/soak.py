@@ -153,7 +153,7 @@ class Soak:
 
     def _count_lines(self) -> None:
         """What was logged is not kept: a flood of it would be taken for a leak."""
-        for _, level, message in self._listener.lines:
+        for level, message in self._listener.lines:
             self.logged[f"{level} {message.split(':')[0].removesuffix(' works again')}"] += 1
         self._listener.lines.clear()
 

@@ -36,8 +36,6 @@ class Fault:
     tier: Literal["front", "store"]
     #: The counters of `stats()` that must tell of it.
     counted: tuple[str, ...] = ()
-    #: Whether the tier fails as a whole, from beginning to end: then it is one change of state, and one back.
-    whole: bool = True
     #: Whether the front may lose marks that it has acknowledged: then an older answer is bounded by `front_ttl`.
     forgets: bool = False
     #: What it is known by where it is not counted: half of the calls of that verb take so many seconds or more.
@@ -344,27 +342,25 @@ FAULTS: Final = (
     Fault("front refused", refused("front"), "front", _FRONT),
     Fault("front half-open", silent("front"), "front", _FRONT, seconds=1.8),
     Fault("front flushed", told("FLUSHALL"), "front", ("hits_store",)),
-    Fault("front evicting", crowded("allkeys-lru", 0.6), "front", ("hits_store",), whole=False),
-    Fault("front full", crowded("noeviction", 0.5), "front", _FRONT, whole=False),
-    Fault("front's clients killed", told("CLIENT", "KILL", "TYPE", "normal"), "front", whole=False),
-    Fault("front a replica", demoted, "front", _FRONT, forgets=True, whole=False),
+    Fault("front evicting", crowded("allkeys-lru", 0.6), "front", ("hits_store",)),
+    Fault("front full", crowded("noeviction", 0.5), "front", _FRONT),
+    Fault("front's clients killed", told("CLIENT", "KILL", "TYPE", "normal"), "front"),
+    Fault("front a replica", demoted, "front", _FRONT, forgets=True),
     Fault("front's scripts flushed", told("SCRIPT", "FLUSH"), "front"),
     Fault("front busy", busy, "front", _FRONT),
     Fault("store frozen", frozen("store"), "store", _STORE, seconds=1.0),
     Fault("store killed and restarted", killed("store"), "store", _STORE),
     Fault("store 5 ms slower", slow("store", 0.005), "store", slower=("write", 0.005)),
-    Fault("store 100 ms slower", slow("store", 0.1), "store", slower=("write", 0.1), whole=False),
+    Fault("store 100 ms slower", slow("store", 0.1), "store", slower=("write", 0.1)),
     Fault("store 5 s slower", slow("store", 5.0), "store", _STORE, seconds=1.0),
     Fault("store refused", refused("store"), "store", _STORE),
     Fault("store half-open", silent("store"), "store", _STORE, seconds=2.8),
-    Fault("store out of connections", used_up, "store", _STORE, whole=False),
-    Fault("store's connections terminated", repeated(end_all), "store", whole=False),
-    Fault("store read-only", read_only, "store", _STORE, whole=False),
-    Fault("SQLite locked", locked, "store", _STORE, whole=False, kind="sqlite", seconds=1.0),
-    Fault("SQLite read-only", restricted("query_only", lambda _: 1, 0), "store", _STORE, whole=False, kind="sqlite"),
-    Fault(
-        "SQLite disk full", restricted("max_page_count", _pages, 1 << 30), "store", _STORE, whole=False, kind="sqlite"
-    ),
+    Fault("store out of connections", used_up, "store", _STORE),
+    Fault("store's connections terminated", repeated(end_all), "store"),
+    Fault("store read-only", read_only, "store", _STORE),
+    Fault("SQLite locked", locked, "store", _STORE, kind="sqlite", seconds=1.0),
+    Fault("SQLite read-only", restricted("query_only", lambda _: 1, 0), "store", _STORE, kind="sqlite"),
+    Fault("SQLite disk full", restricted("max_page_count", _pages, 1 << 30), "store", _STORE, kind="sqlite"),
 )
 #: By tier, those that can befall one Redis and one PostgreSQL.
 ON_SERVERS: Final = {
