@@ -29,6 +29,9 @@ from tiered_cache import Stats
 #: How long it may take until the front serves again. What it waits for: a dead mark (1 s), a database in recovery.
 RECOVERY_SECONDS: Final = 20.0
 
+#: Those of the callers and of the background: each has as many connections as configured.
+LOOPS: Final = 2
+
 #: Where the front may forget what it acknowledged, older answers are bounded by this alone.
 SHORT_FRONT_TTL: Final = 1.5
 
@@ -205,7 +208,7 @@ def complaints(report: Report) -> list[str]:
         found.append("nothing was slower")
     found += [f"{name} counted nothing" for name in fault.counted if not report.counted[name]]
     found += _complaints_of_the_log(report)
-    if report.held[0] > FRONT_CONNECTIONS or report.held[1] > STORE_CONNECTIONS:
+    if report.held[0] > LOOPS * FRONT_CONNECTIONS or report.held[1] > LOOPS * STORE_CONNECTIONS:
         found.append(f"{report.held} connections are held")
     if report.left:
         found.append(f"{report.left} connections were left open")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.faults.place import FRONT_CONNECTIONS
+from tests.faults.run import LOOPS
 from tests.soak import Figures, complaints
 
 WARM = Figures(
@@ -24,7 +25,7 @@ def test_what_is_where_it_was_is_no_leak() -> None:
 @pytest.mark.parametrize(
     "grown",
     [
-        {"front_connections": FRONT_CONNECTIONS + 1},
+        {"front_connections": LOOPS * FRONT_CONNECTIONS + 1},
         {"store_connections": 20},
         {"tasks": 2},
         {"threads": 5},
