@@ -159,7 +159,7 @@ class Soak:
         self._listener.lines.clear()
 
     async def figures(self) -> Figures:
-        """Without what is the proxies': for each connection three tasks and two descriptors."""
+        """Without the two descriptors that the proxies have for each connection."""
         for _ in range(3):
             gc.collect()
             await asyncio.sleep(0.1)
@@ -168,7 +168,7 @@ class Soak:
         return Figures(
             await self._place.do(connections, self._place.front_url),
             await self._place.do(connections, self._place.store_url),
-            len(asyncio.all_tasks()) - 3 * self._relays(),
+            len(asyncio.all_tasks()),
             threading.active_count(),
             process.num_fds() - 2 * self._relays(),
             process.memory_info().rss / 1e6,
@@ -176,7 +176,7 @@ class Soak:
         )
 
     def _relays(self) -> int:
-        return self._place.front_proxy.relays + self._place.store_proxy.relays
+        return self._place.front_proxy.connections + self._place.store_proxy.connections
 
 
 def complaints(before: Figures, after: Figures) -> list[str]:

@@ -12,11 +12,10 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final, Literal, Self, TypeVar
 
 from sqlalchemy import Engine, create_engine, event
-from sqlalchemy.engine import make_url
 
-from tests.faults.proxy import Proxy
 from tests.servers import PostgresServer, RedisServer, fresh_database, redis_admin
 from tiered_cache import TieredCache
+from tiered_cache.testing import SlowProxy
 
 T = TypeVar("T")
 
@@ -88,8 +87,8 @@ class Place:
     kind: Kind
     front_url: str
     store_url: str
-    front_proxy: Proxy
-    store_proxy: Proxy
+    front_proxy: SlowProxy
+    store_proxy: SlowProxy
     file: File
 
     @property
@@ -101,7 +100,7 @@ class Place:
         return self.servers.postgres
 
     def cache(self, **options: Any) -> TieredCache:
-        store = self.file.engine if self.kind == "sqlite" else instead(self.store_url, self.store_proxy)
+        store = self.file.engine if self.kind == "sqlite" else self.store_proxy.url(self.store_url)
         settings: dict[str, Any] = {
             "front_timeout": FRONT_TIMEOUT,
             "store_timeout": STORE_TIMEOUT,
@@ -113,7 +112,7 @@ class Place:
             "store_connections": STORE_CONNECTIONS,
             **options,
         }
-        return TieredCache(instead(self.front_url, self.front_proxy), store, **settings)
+        return TieredCache(self.front_proxy.url(self.front_url), store, **settings)
 
     async def do(self, work: Callable[..., T], *arguments: object) -> T:
         """In a thread: the load goes on meanwhile."""
@@ -126,11 +125,6 @@ class Place:
 def _tell(url: str, *command: object) -> Any:
     with redis_admin(url) as client:
         return client.execute_command(*command)
-
-
-def instead(url: str, proxy: Proxy) -> str:
-    """The same URL, by way of the proxy."""
-    return make_url(url).set(host="127.0.0.1", port=proxy.port).render_as_string(hide_password=False)
 
 
 @asynccontextmanager
@@ -146,8 +140,8 @@ async def open_place(servers: Servers, kind: Kind) -> AsyncGenerator[Place]:
     with _database(servers.postgres) as database, TemporaryDirectory() as folder:
         file = File(Path(folder) / "store.db")
         async with (
-            Proxy("127.0.0.1", servers.redis.port) as front_proxy,
-            Proxy("127.0.0.1", servers.postgres.port) as store_proxy,
+            SlowProxy("127.0.0.1", servers.redis.port) as front_proxy,
+            SlowProxy("127.0.0.1", servers.postgres.port) as store_proxy,
         ):
             yield Place(servers, kind, servers.redis.url, database, front_proxy, store_proxy, file)
         file.engine.dispose()

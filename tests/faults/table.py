@@ -21,6 +21,7 @@ from sqlalchemy.engine import make_url
 from tests.faults.load import Verb
 from tests.faults.place import Kind, Place
 from tests.servers import admin, redis_admin
+from tiered_cache.testing import SlowProxy
 
 Course = Callable[[Place], AbstractAsyncContextManager[None]]
 
@@ -85,39 +86,31 @@ def either(begin: Callable[[Place], Any], end: Callable[[Place], Any]) -> Course
 
 
 def slow(tier: str, seconds: float) -> Course:
-    @asynccontextmanager
-    async def course(place: Place) -> AsyncGenerator[None]:
-        proxy = _proxy(place, tier)
-        proxy.delay = seconds
-        try:
-            yield
-        finally:
-            proxy.delay = 0.0
-
-    return course
+    return either(
+        lambda place: place.do(_proxy(place, tier).delay, seconds),
+        lambda place: place.do(_proxy(place, tier).restore),
+    )
 
 
 def refused(tier: str) -> Course:
-    return either(lambda place: _proxy(place, tier).refuse(), lambda place: _proxy(place, tier).accept())
+    async def begin(place: Place) -> None:
+        await place.do(_proxy(place, tier).refuse)
+        await place.do(_proxy(place, tier).cut)
+
+    return either(begin, lambda place: place.do(_proxy(place, tier).restore))
 
 
 def silent(tier: str) -> Course:
-    @asynccontextmanager
-    async def course(place: Place) -> AsyncGenerator[None]:
-        """What is connected hangs, new connections are taken and never answered; at the end all are reset."""
-        proxy = _proxy(place, tier)
-        proxy.hush()
-        try:
-            yield
-        finally:
-            await proxy.refuse()
-            proxy.resume()
-            await proxy.accept()
+    """What is connected hangs, new connections are taken and never answered; at the end all are reset."""
 
-    return course
+    async def end(place: Place) -> None:
+        await place.do(_proxy(place, tier).cut)
+        await place.do(_proxy(place, tier).restore)
+
+    return either(lambda place: place.do(_proxy(place, tier).freeze), end)
 
 
-def _proxy(place: Place, tier: str) -> Any:
+def _proxy(place: Place, tier: str) -> SlowProxy:
     return place.front_proxy if tier == "front" else place.store_proxy
 
 

@@ -7,18 +7,19 @@ import logging
 import pytest
 from langchain_core.outputs import Generation
 
-from tests.doubles import DictStore, WatchedFront, WatchedStore
+from tests.doubles import DictStore
 from tiered_cache import FrontUnavailableError, MemoryFront, TieredCache
 from tiered_cache.langchain import LangChainCache
 from tiered_cache.langgraph import LangGraphCache
+from tiered_cache.testing import FaultyFront, FaultyStore
 
 CALLS = 20
 
 
 class Pair:
     def __init__(self) -> None:
-        self.front = WatchedFront(MemoryFront())
-        self.store = WatchedStore(DictStore())
+        self.front = FaultyFront(MemoryFront())
+        self.store = FaultyStore(DictStore())
         self.cache = TieredCache(self.front, self.store, front_timeout=5.0, store_timeout=5.0)
         self.cache.view.shared.engine.on_change = lambda _: None
 
