@@ -29,7 +29,7 @@ def test_what_is_where_it_was_is_no_leak() -> None:
         {"store_connections": 20},
         {"tasks": 2},
         {"threads": 5},
-        {"descriptors": 31},
+        {"descriptors": 35},
         {"megabytes": 150.0},
         {"objects": 160_000},
     ],
