@@ -9,7 +9,7 @@ import pytest
 
 from tests.doubles import DictStore
 from tests.processes import unhurried
-from tiered_cache import Event, FrontUnavailableError, MemoryFront, TieredCache, _guard
+from tiered_cache import Event, FrontUnavailableError, MemoryFront, StoreUnavailableError, TieredCache, _guard
 from tiered_cache.testing import FaultyFront, FaultyStore
 
 pytestmark = pytest.mark.every_backend
@@ -32,14 +32,14 @@ class Service:
         engine = self.cache.view.shared.engine
         engine.on_change = lambda _: None
         engine.on_use = lambda _: None
-        self.breakers = list(engine._front._breakers.values())
+        self.breakers = list(engine._front.breakers.values())
         for breaker in self.breakers:
             breaker._clock = lambda: self.now
             breaker.forget()
 
     @property
     def state(self) -> dict[str, str]:
-        return dict(self.cache.stats().front_state)
+        return {kind: state for kind, state in self.cache.stats().breakers.items() if kind.startswith("front")}
 
     async def asked(self) -> int:
         """How many exchanges with the front a read and a write make."""
@@ -168,3 +168,41 @@ async def test_a_listener_that_fails_breaks_nobody(caplog: pytest.LogCaptureFixt
     await fail_until_open(service)
     assert "listener" in caplog.text
     assert await service.cache.get("k") is not None
+
+
+class TestStore:
+    async def test_one_that_keeps_everybody_waiting_is_not_read_for_a_while(self, service: Service) -> None:
+        engine = service.cache.view.shared.engine
+        breaker = engine._store.breaker
+        breaker._clock = lambda: service.now
+        breaker.forget()
+        engine._store._slow = 0  # every failure is one that was waited for
+        service.store.down = True
+        for _ in range(3):
+            with pytest.raises(StoreUnavailableError, match="down"):
+                await service.cache.get("absent")
+            service.now += 0.5
+        reads = service.store.count("read")
+        for _ in range(3):
+            with pytest.raises(StoreUnavailableError, match="kept everybody waiting"):
+                await service.cache.get("absent")
+        assert await service.cache.get("k") is not None  # from the front
+        assert service.store.count("read") == reads
+        assert service.cache.stats().store_spared == 3
+        assert service.cache.stats().breakers["store_read"] == "open"
+        with pytest.raises(StoreUnavailableError, match="down"):
+            await service.cache.set("k", 1)  # is always tried
+        service.store.down = False
+        service.now += 30
+        assert await service.cache.get("absent") is None
+        assert service.cache.stats().breakers["store_read"] == "closed"
+
+    async def test_one_that_fails_at_once_is_always_asked(self, service: Service) -> None:
+        service.cache.view.shared.engine._store.breaker._clock = lambda: service.now
+        service.store.down = True
+        for _ in range(10):
+            with pytest.raises(StoreUnavailableError, match="down"):
+                await service.cache.get("absent")
+            service.now += 0.5
+        assert service.store.count("read") >= 10
+        assert service.cache.stats().store_spared == 0

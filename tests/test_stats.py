@@ -18,8 +18,8 @@ pytestmark = pytest.mark.every_backend
 
 def test_a_new_recorder_has_seen_nothing() -> None:
     stats = Recorder().snapshot()
-    assert set(stats.front_state.values()) == {"closed"}
-    assert replace(stats, front_state={}) == Stats()
+    assert set(stats.breakers.values()) == {"closed"}
+    assert replace(stats, breakers={}) == Stats()
     assert (stats.hits, stats.hit_ratio, stats.latency, stats.batch_size) == (0, 0.0, {}, {})
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from time import monotonic, perf_counter
-from typing import Final, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from ._breaker import Breaker
 from ._cancel import within
@@ -23,7 +23,6 @@ T = TypeVar("T")
 Failure = TypeVar("Failure", bound=StoreUnavailableError | SchemaError)
 
 FrontExchange = Literal["front_read", "front_step"]
-FRONT_EXCHANGES: Final[tuple[FrontExchange, ...]] = ("front_read", "front_step")
 
 #: How long something must not have failed, to work again.
 STEADY_SECONDS = 1.0
@@ -33,6 +32,9 @@ _LENIENCY = 1.1
 
 # A store bounds its own statements; this is for one that does not. Long enough for two statements in a row.
 _OVERDUE = 2.5
+
+# A failure that takes so long, or half of the store's time, is one that people wait for.
+_SLOW_SECONDS = 0.5
 
 
 class Condition:
@@ -78,11 +80,11 @@ class GuardedFront:
         self._mark_ttl = milliseconds(options.mark_ttl)
         self._recorder = recorder
         self._condition = Condition("the front", "serving from the store alone")
-
-        def breaker(kind: FrontExchange) -> Breaker:
-            return Breaker(options.breaker_window, options.breaker_retry, partial(recorder.front_is, kind))
-
-        self._breakers = {kind: breaker(kind) for kind in FRONT_EXCHANGES}
+        window, retry = options.breaker_window, options.breaker_retry
+        self.breakers: dict[FrontExchange, Breaker] = {
+            "front_read": Breaker(window, retry, partial(recorder.entered, "front_read")),
+            "front_step": Breaker(window, retry, partial(recorder.entered, "front_step")),
+        }
 
     async def get(self, keys: Sequence[bytes]) -> Sequence[bytes | None] | None:
         """The cells, or None where the front did not answer."""
@@ -94,7 +96,7 @@ class GuardedFront:
         return await self._exchange("front_step", len(steps), call)
 
     async def _exchange(self, kind: FrontExchange, keys: int, call: Callable[[], Awaitable[T]]) -> T | None:
-        breaker = self._breakers[kind]
+        breaker = self.breakers[kind]
         if not breaker.admits():
             self._recorder.add("front_spared")
             return None
@@ -129,20 +131,39 @@ class GuardedFront:
 
 
 class GuardedStore:
-    """A store whose failures are counted and logged, and all raised as StoreUnavailableError."""
+    """A store whose failures are counted and logged, and all raised as StoreUnavailableError.
+
+    Reads of one that keeps everybody waiting are refused for a while. One that fails at once costs nobody anything, and
+    is asked: a miss may cost a call of a model. Changes are always tried.
+    """
 
     def __init__(self, store: Store, options: Options, recorder: Recorder) -> None:
         self._store = store
         self._timeout = options.store_timeout * _OVERDUE
         self._recorder = recorder
         self._condition = Condition("the store", "serving what the front holds")
+        self._slow = min(_SLOW_SECONDS, options.store_timeout / 2)
+        # No second probe before the first has had its time.
+        retry = max(options.breaker_retry, options.store_timeout)
+        self.breaker = Breaker(options.breaker_window, retry, partial(recorder.entered, "store_read"))
 
     async def setup(self, *, create: bool) -> str:
         return await self._exchange(None, 0, partial(self._store.setup, create=create))
 
     async def read(self, digests: Sequence[bytes], addresses: Sequence[bytes], *, stale: bool = False) -> Found:
-        call = partial(self._store.read, digests, addresses, stale=stale)
-        return await self._exchange("store_read", len(digests), call)
+        if not self.breaker.admits():
+            self._recorder.add("store_spared")
+            raise StoreUnavailableError("the store has kept everybody waiting, and is not asked for a while")
+        started = perf_counter()
+        try:
+            call = partial(self._store.read, digests, addresses, stale=stale)
+            found = await self._exchange("store_read", len(digests), call)
+        except BaseException as error:
+            slow = isinstance(error, StoreUnavailableError) and perf_counter() - started >= self._slow
+            (self.breaker.failed if slow else self.breaker.gave_up)()
+            raise
+        self.breaker.succeeded()
+        return found
 
     async def write(self, entries: Sequence[Entry], journal: Sequence[bytes]) -> Sequence[int]:
         return await self._exchange("store_write", len(entries), partial(self._store.write, entries, journal))

@@ -38,7 +38,7 @@ class Options:
     #: How long one exchange with the front may take, connecting included, before the store is asked instead.
     front_timeout: float = 0.1
     #: For how long at least half of the exchanges with the front must have failed before it is spared; and how often it
-    #: is then tried whether it answers again, by one exchange.
+    #: is then tried whether it answers again, by one exchange. So are reads of a store that keeps its callers waiting.
     breaker_window: float = 0.5
     breaker_retry: float = 1.0
     #: How soon other processes are told of a change of which the front could not be told, once it answers again.

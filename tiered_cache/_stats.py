@@ -36,6 +36,7 @@ Count = Literal[
     "unmarked",
     "delivered",
     "store_errors",
+    "store_spared",
     "adapter_errors",
     "reclaimed",
 ]
@@ -43,6 +44,9 @@ Timed = Literal["front_read", "front_step", "store_read", "store_write", "store_
 
 # Upper bounds in seconds, a fifth of a decade apart from 10 us to 100 s: enough to tell 1 ms from 2 ms.
 _BOUNDS: Final = tuple(1e-5 * 10 ** (i / 5) for i in range(36))
+
+
+_CLOSED: Final[dict[str, State]] = {"front_read": "closed", "front_step": "closed", "store_read": "closed"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,17 +103,18 @@ class Stats:
     #: process, of which this one told it later.
     unmarked: int = 0
     delivered: int = 0
-    #: Exchanges with the store that failed.
+    #: Exchanges with the store that failed, and reads that it was spared since it had kept everybody waiting.
     store_errors: int = 0
+    store_spared: int = 0
     #: Calls that an adapter answered with a miss, or dropped, instead of raising.
     adapter_errors: int = 0
     #: Expired and cleared rows removed from the store.
     reclaimed: int = 0
     #: `front_errors` by reason: refused, timeout, pool_wait, busy, protocol, other.
     front_failures: Mapping[str, int] = field(default_factory=dict[str, int])
-    #: Whether the front is asked: "closed" where it is, "open" where it is spared, "half_open" while one exchange finds
-    #: out. By kind of exchange: a replica may answer reads and take no steps.
-    front_state: Mapping[str, State] = field(default_factory=dict[str, "State"])
+    #: Whether a tier is asked: "closed" where it is, "open" where it is spared since it kept failing, "half_open" while
+    #: one exchange finds out whether it is back. By kind of exchange: front_read, front_step, store_read.
+    breakers: Mapping[str, State] = field(default_factory=dict[str, "State"])
     #: What the audit found (option `audit_share`), by the age of a hit in seconds when it was looked at again.
     audit: Mapping[float, Audited] = field(default_factory=dict[float, Audited])
     #: By kind of exchange: front_read, front_step; store_read, store_write, store_delete, store_clear, store_journal.
@@ -129,9 +134,9 @@ class Stats:
 
 
 class Event(NamedTuple):
-    """A change of state: whether the front is asked (see `Stats.front_state`), whether the store works."""
+    """A change of state: whether a tier is asked (see `Stats.breakers`); for "store", whether it works."""
 
-    tier: Literal["front_read", "front_step", "store"]
+    tier: Literal["front_read", "front_step", "store_read", "store"]
     state: State | Literal["failing", "working"]
 
 
@@ -163,7 +168,7 @@ class Recorder:
             self._counts["front_errors"] += 1
             self._failures[failure] += 1
 
-    def front_is(self, kind: Literal["front_read", "front_step"], state: State) -> None:
+    def entered(self, kind: Literal["front_read", "front_step", "store_read"], state: State) -> None:
         self._states[kind] = state
         self.happened(Event(kind, state))
 
@@ -189,7 +194,7 @@ class Recorder:
             return Stats(
                 **self._counts,
                 front_failures=dict(self._failures),
-                front_state={"front_read": "closed", "front_step": "closed", **self._states},
+                breakers={**_CLOSED, **self._states},
                 audit=dict(audit or {}),
                 latency=latency,
                 batch_size=batch_size,
