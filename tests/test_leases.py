@@ -16,7 +16,15 @@ import pytest
 
 from tests.doubles import Computation, DictStore
 from tests.processes import EVERY_PAIR, Tiers, open_tiers, unhurried
-from tiered_cache import MISSING, ConfigurationError, MemoryFront, Namespace, RawCodec, TieredCache
+from tiered_cache import (
+    MISSING,
+    ConfigurationError,
+    MemoryFront,
+    Namespace,
+    RawCodec,
+    TieredCache,
+    UnsupportedValueError,
+)
 from tiered_cache._cells import is_mark
 from tiered_cache._keys import Scope
 from tiered_cache.testing import FaultyFront, FaultyStore, Gate
@@ -417,3 +425,22 @@ async def test_reclaiming_what_was_cleared_takes_no_lease(tiers: Tiers) -> None:
             pass
         gate.open()
     assert await other.space.get("k", MISSING) == "new"
+
+
+async def test_a_result_that_cannot_be_stored_is_an_error_in_time_of_grace_too(tiers: Tiers) -> None:
+    one = Process(tiers)
+    await one.ask(Computation("first"), ttl=0.3, grace=600)
+    await eventually_gone(one)
+    with pytest.raises(UnsupportedValueError):
+        await one.ask(Computation(object()), ttl=600, grace=600)
+
+
+async def test_closing_waits_for_leases_that_are_leaving(tiers: Tiers) -> None:
+    """Else their exchange would open what was closed."""
+    one = Process(tiers)
+    with suppress(LookupError):
+        await one.ask(Computation(LookupError("no answer")))
+    await one.cache.aclose()
+    assert not is_mark(await one.cell() or b"")
+    assert one.cache.view.shared.engine.leases is not None
+    assert not one.cache.view.shared.engine.leases._under_way

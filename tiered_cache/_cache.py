@@ -190,6 +190,7 @@ class TieredCache(Namespace):
             await self._reclaimer.stop()
             if self._courier is not None:
                 await self._courier.stop()
+            await self.view.shared.engine.aclose()
             for tier in self._opened:
                 await tier.aclose()
 

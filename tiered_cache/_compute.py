@@ -44,6 +44,7 @@ class Turn:
     cleared: int | None = None
     #: Whether a write has taken the lease's place.
     settled: bool = False
+    computed: bool = False
     #: What may be given instead where computing fails.
     stale: Any = MISSING
 
@@ -126,6 +127,7 @@ class Computing:
         """Stores what was computed, unless something newer was. A store that does not take it fails nobody."""
         flight = turn.flight
         assert flight is not None
+        turn.computed = True
         self._shared.recorder.add("computed")
         change = self._view.change(self._name, value, self._ttl)
         if self._grace is not None:
@@ -142,7 +144,7 @@ class Computing:
 
     def instead(self, turn: Turn) -> Any:
         """What is given where computing failed: an expired value in its time of grace, or MISSING."""
-        return MISSING if turn.stale is MISSING else self._served_stale(turn.stale).value
+        return MISSING if turn.computed or turn.stale is MISSING else self._served_stale(turn.stale).value
 
     @property
     def _leases(self) -> Leases:

@@ -98,6 +98,11 @@ class Engine:
         self._opening: Future[bytes] | None = None
         self._refusal: tuple[float, StoreUnavailableError] | None = None  # and until when it stands
 
+    async def aclose(self) -> None:
+        """Ends what is under way in the background. The tiers are the caller's to close."""
+        if self.leases is not None:
+            await self.leases.aclose()
+
     async def open(self) -> bytes:
         """Makes the store ready on the first call; returns what begins this store's keys in the front.
 

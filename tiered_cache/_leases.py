@@ -11,10 +11,12 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Future, wait
 from enum import Enum
 from typing import Any, Final
 
 import anyio
+import anyio.to_thread
 
 from . import _portal as portal
 from ._cells import READER, TOKEN_BYTES, is_mark
@@ -48,6 +50,7 @@ class Leases:
         self._front = front
         self._ttl = milliseconds(options.lease_ttl)
         self._pause = options.lease_ttl / _RENEWALS
+        self._patience = 2 * options.front_timeout
         self.forget()
         forget_after_fork(self)
 
@@ -58,6 +61,7 @@ class Leases:
         self._held: dict[bytes, int] = {}  # by key of the front: how many computations
         self._written: set[bytes] = set()  # of those, what one computation has stored while others still computed
         self._leaving: set[bytes] = set()
+        self._under_way: set[Future[None]] = set()  # those who take leases away
         self._gone = 0  # leases in a row that had left nothing behind
         self._renewing = False
 
@@ -126,8 +130,12 @@ class Leases:
             if key in self._held:  # by another computation here
                 return
             self._leaving.add(key)
-        if not _submitted(self._leave, key):
+        leaving = _submitted(self._leave, key)
+        if leaving is None:
             self._leaving.discard(key)  # it expires
+        else:
+            self._under_way.add(leaving)
+            leaving.add_done_callback(self._under_way.discard)
 
     async def _leave(self, key: bytes) -> None:
         try:
@@ -142,8 +150,13 @@ class Leases:
                 return
             self._renewing = True
         # In a thread of its own: a computation may hold up the loop that it runs on.
-        if not _submitted(self._keep_renewing):
+        if _submitted(self._keep_renewing) is None:
             self._renewing = False
+
+    async def aclose(self) -> None:
+        """Returns when those leases have left that are about to: what that takes is going to be closed."""
+        if self._under_way:
+            await anyio.to_thread.run_sync(wait, list(self._under_way), self._patience)
 
     async def _keep_renewing(self) -> None:
         while True:
@@ -166,9 +179,8 @@ def is_lease(cell: bytes) -> bool:
     return is_mark(cell) and cell.startswith(READER + _LEASE)
 
 
-def _submitted(work: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> bool:
+def _submitted(work: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> Future[None] | None:
     try:
-        portal.submit(work, *args)
+        return portal.submit(work, *args)
     except RuntimeError:  # no thread can be started just now
-        return False
-    return True
+        return None
