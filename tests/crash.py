@@ -17,6 +17,7 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Final, Literal
 
 from tests.naive import NaiveCache
@@ -132,7 +133,8 @@ class Deaths:
 @contextmanager
 def deaths(redis_url: str, postgres_url: str) -> Generator[Deaths]:
     command = [sys.executable, "-m", "tests.crash", redis_url, postgres_url]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    here = Path(__file__).parents[1]
+    with subprocess.Popen(command, cwd=here, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         yield Deaths(process)
         assert process.stdin is not None
         process.stdin.close()

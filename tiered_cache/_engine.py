@@ -162,15 +162,15 @@ class Engine:
 
         Both tiers are asked as a read would ask them.
         """
-        look = Look([], await self.open(), self._remembered, self._doubts.tickets, [scope])
-        look.see(None if self._doubts.everything else await self._front.get(look.front_keys))
-        if look.unknown:
-            try:
-                found = await self._store.read([], scope.addresses)
-            except StoreUnavailableError:
-                return None
-            return max(found.watermarks.values(), default=0)
-        return max(look.watermarks.values())
+        try:
+            look = Look([], await self.open(), self._remembered, self._doubts.tickets, [scope])
+            look.see(None if self._doubts.everything else await self._front.get(look.front_keys))
+            if not look.unknown:
+                return max(look.watermarks.values())
+            found = await self._store.read([], scope.addresses)
+        except StoreUnavailableError:
+            return None
+        return max(found.watermarks.values(), default=0)
 
     async def differing(self, keys: Sequence[Key]) -> list[Key] | None:
         """Those that the front would answer, before and after the store was asked, with what the store does not hold.
