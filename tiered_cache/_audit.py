@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from heapq import heappop, heappush
 from itertools import count
 from time import monotonic
@@ -57,6 +58,7 @@ class Auditor:
         self._lock = threading.Lock()
         self._waiting: list[tuple[float, int, float, Key]] = []  # a heap: when it is due, and at which age
         self._looking = False
+        self._round: Future[None] | None = None
 
     def note(self, hits: Sequence[Key]) -> None:
         """Told of every hit in the front."""
@@ -71,9 +73,17 @@ class Auditor:
             start, self._looking = not self._looking, True
         if start:
             try:
-                portal.submit(self._look)
+                self._round = portal.submit(self._look)
             except RuntimeError:  # no thread can be started just now
                 self._looking = False
+
+    def stop(self) -> None:
+        """Looks at nothing any more of what was noted so far."""
+        with self._lock:
+            self._waiting.clear()
+            self._looking = False
+        if self._round is not None:
+            self._round.cancel()
 
     async def until_done(self) -> None:
         """Returns when nothing waits to be looked at any more."""

@@ -19,6 +19,9 @@ State = Literal["closed", "open", "half_open"]
 #: The share of exchanges that must have failed.
 _RATE: Final = 0.5
 
+# What is left of failures that were long ago.
+_FORGOTTEN: Final = 0.01
+
 
 class Breaker:
     """`window` and `retry` are in seconds; `clock` counts seconds and never goes back. For any thread.
@@ -65,6 +68,8 @@ class Breaker:
         return True
 
     def succeeded(self) -> None:
+        if self.state == "closed" and not self._bad:  # successes count beside failures only
+            return
         with self._lock:
             changed = self._enter("closed")
             if changed:
@@ -104,6 +109,8 @@ class Breaker:
         fade = 0.5 ** ((now - self._noted) / self._window)
         self._good = self._good * fade + good
         self._bad = self._bad * fade + bad
+        if self._bad < _FORGOTTEN:
+            self._bad = 0.0
         self._noted = now
         return now
 

@@ -81,8 +81,9 @@ class TieredCache(Namespace):
         if self._courier is not None:
             engine.on_use = self._courier.note
         self._findings = Findings()
+        self._auditor = Auditor(engine, self.options.audit_share, AGES, self._findings.add)
         if self.options.audit_share:
-            engine.on_hits = (Auditor(engine, self.options.audit_share, AGES, self._findings.add).note,)
+            engine.on_hits = (self._auditor.note,)
         self._stack: AsyncExitStack | None = None
         shared = Shared(
             engine,
@@ -118,7 +119,7 @@ class TieredCache(Namespace):
 
     def stats(self) -> Stats:
         """What this object did since it was made."""
-        return self.view.shared.recorder.snapshot(self._findings.by_age)
+        return self.view.shared.recorder.snapshot(self._findings.by_age, self.view.shared.engine.breakers)
 
     async def audit(
         self, seconds: float = 10.0, *, share: float = 1.0, ages: Sequence[float] = (1.0,)
@@ -187,6 +188,7 @@ class TieredCache(Namespace):
     async def aclose(self) -> None:
         """Closes the connections that this object opened, those of other loops included. A later use opens new ones."""
         with anyio.CancelScope(shield=True):
+            self._auditor.stop()
             await self._reclaimer.stop()
             if self._courier is not None:
                 await self._courier.stop()

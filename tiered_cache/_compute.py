@@ -7,16 +7,16 @@ another process has it, he waits for what that one will have stored. Without a f
 from __future__ import annotations
 
 import random
-from collections.abc import Generator
+from collections.abc import Awaitable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import anyio
 
 from ._errors import StoreUnavailableError
 from ._flights import Flight, computing, is_nested, patience
-from ._leases import Cell, Leases
+from ._leases import Cell, Found, Leases
 from ._options import milliseconds
 from ._view import MISSING, View, read_across
 
@@ -38,13 +38,16 @@ class Turn:
 
     value: Any
     flight: Flight | None = None
-    #: The front's key of the lease; None where there is none to be had.
-    lease: bytes | None = None
+    #: The front's key; None where the front cannot tell whether it is changed meanwhile.
+    key: bytes | None = None
+    #: Whether there is a lease in its cell; and if not, what else there was.
+    lease: bool = False
+    witness: bytes = b""
     #: When the namespace was last cleared, before anything was computed.
     cleared: int | None = None
-    #: Whether a write has taken the lease's place.
-    settled: bool = False
+    #: How far it came: there is a result; a write has taken the lease's place.
     computed: bool = False
+    settled: bool = False
     #: What may be given instead where computing fails.
     stale: Any = MISSING
 
@@ -87,25 +90,33 @@ class Computing:
             stale = await self._find_stale()
             flight, leading = flights.join(self._key)
             if leading:
-                try:
-                    turn = await self._lead(flight, stale) if flights.news(self._key) == news else None
-                except BaseException:
+                turn = await self._led(flight, self._lead(flight, stale)) if flights.news(self._key) == news else None
+                if turn is None:
                     flights.end(flight, computed=False)
-                    raise
-                if turn is not None and turn.flight is flight:
-                    return turn
-                flights.end(flight, computed=False)
-                if turn is not None:
-                    return turn
             elif stale is not MISSING:
                 flights.leave(flight)
                 return self._served_stale(stale)
-            elif not await flights.wait(flight, self._waiting.left):
-                return Turn(MISSING, flights.lead(self._key))
-            else:
+            elif await flights.wait(flight, self._waiting.left):
                 value = self._landed(flight)
-                if value is not MISSING:  # else it was cancelled, or written by another codec
-                    return Turn(value)
+                turn = None if value is MISSING else Turn(value)  # it was cancelled, or written by another codec
+            else:
+                alone = flights.lead(self._key)
+                turn = await self._led(alone, self._go_alone(alone))
+                if turn is None:
+                    flights.end(alone, computed=False)
+            if turn is not None:
+                return turn
+
+    async def _led(self, flight: Flight, turn: Awaitable[Turn | None]) -> Turn | None:
+        """The turn; a flight that does not come of it ends."""
+        try:
+            found = await turn
+        except BaseException:
+            self._shared.flights.end(flight, computed=False)
+            raise
+        if found is not None and found.flight is not flight:
+            self._shared.flights.end(flight, computed=False)
+        return found
 
     @contextmanager
     def leading(self, turn: Turn) -> Generator[None]:
@@ -120,8 +131,8 @@ class Computing:
             raise
         finally:
             self._shared.flights.end(flight)
-            if turn.lease is not None:
-                self._leases.drop(turn.lease, settled=turn.settled)
+            if turn.lease and turn.key is not None:
+                self._leases.drop(turn.key, settled=turn.settled)
 
     async def land(self, turn: Turn, value: Any) -> None:
         """Stores what was computed, unless something newer was. A store that does not take it fails nobody."""
@@ -183,55 +194,77 @@ class Computing:
     async def _lead(self, flight: Flight, stale: Any) -> Turn | None:
         """The turn of who leads in this process; None where the tiers are to be looked into once more."""
         engine = self._shared.engine
-        alone = Turn(MISSING, flight, cleared=engine.last_cleared(self._key.scope), stale=stale)
+        turn = Turn(MISSING, flight, stale=stale)
         if engine.leases is None:
-            return alone
+            return turn
         try:
-            key = await engine.front_key(self._key)
+            turn.key = await engine.front_key(self._key)
         except StoreUnavailableError:
-            return alone
-        found, waited = await self._await_lease(engine.leases, key, patient=stale is MISSING)
-        if found is Cell.VALUE:
+            return turn
+        found, waited = await self._await_lease(engine.leases, turn.key, patient=stale is MISSING)
+        if found.cell is Cell.VALUE:
             self._looked += 1
-            # Once more, and there is something that this view cannot read.
-            return None if self._looked < _LOOKS else alone
-        if found is not Cell.MINE:
-            return self._served_stale(stale) if found is Cell.LEASED and stale is not MISSING else alone
-        turn = replace(alone, lease=key)
-        if not waited and not flight.overtaken:
-            return turn
-        keep = False
-        try:
-            # Whoever had the lease may have stored what he computed, and the front may have lost it since.
-            value = await self._find()
-            keep = value is MISSING and not flight.overtaken
-        finally:
-            if not keep:
-                engine.leases.drop(key, settled=False)
-        if keep:
-            return turn
-        return None if value is MISSING else Turn(value)
+            if self._looked < _LOOKS:  # else there is something that this view cannot read
+                return None
+        if found.cell is Cell.LEASED and stale is not MISSING:
+            return self._served_stale(stale)
+        return await self._prepared(turn, found, again=waited)
 
-    async def _await_lease(self, leases: Leases, key: bytes, *, patient: bool) -> tuple[Cell, bool]:
+    async def _go_alone(self, flight: Flight) -> Turn | None:
+        """The same for who does not wait for others any longer."""
+        engine = self._shared.engine
+        turn = Turn(MISSING, flight)
+        if engine.leases is None:
+            return turn
+        try:
+            turn.key = await engine.front_key(self._key)
+        except StoreUnavailableError:
+            return turn
+        return await self._prepared(turn, await engine.leases.take(turn.key), again=True)
+
+    async def _prepared(self, turn: Turn, found: Found, *, again: bool) -> Turn | None:
+        """The turn, with what will tell whether somebody changed the key meanwhile.
+
+        `again`: whoever had the lease may have stored what he computed, and the front may have lost it since.
+        """
+        assert turn.flight is not None
+        assert turn.key is not None
+        key, turn.lease, turn.witness = turn.key, found.cell is Cell.MINE, found.content
+        value, keep = MISSING, False
+        try:
+            if again:
+                value = await self._find()
+            keep = value is MISSING and not turn.flight.overtaken
+        finally:
+            if turn.lease and not keep:
+                self._leases.drop(key, settled=False)
+        if not keep:
+            return None if value is MISSING else Turn(value)
+        if found.cell is Cell.UNKNOWN:
+            turn.key = None
+        turn.cleared = self._shared.engine.last_cleared(self._key.scope)
+        return turn
+
+    async def _await_lease(self, leases: Leases, key: bytes, *, patient: bool) -> tuple[Found, bool]:
         """What the cell holds in the end, and whether it was waited for."""
         found = await leases.take(key)
-        if found is Cell.LEASED:
+        if found.cell is Cell.LEASED:
             self._shared.recorder.add("waited")
         # Two processes that compute what the other needs would wait for each other for ever.
         longest = {Cell.LEASED: self._shared.lease_ttl if is_nested() else None, Cell.PASSING: _PASSING_SECONDS}
         pause = _FIRST_PAUSE
         before, since = Cell.MINE, 0.0
-        while found in longest:
-            if found is not before:
-                before, since = found, anyio.current_time()
-            most = longest[found]
+        while found.cell in longest:
+            if found.cell is not before:
+                before, since = found.cell, anyio.current_time()
+            most = longest[found.cell]
             left = _least(self._waiting.left, None if most is None else since + most - anyio.current_time())
             if (left is not None and left <= 0) or not patient or patience.get() == "no one":
                 break
             await anyio.sleep(_least(pause * random.uniform(0.5, 1), left) or 0)  # noqa: S311  (no secret)
             pause = min(2 * pause, _LONGEST_PAUSE)
             found = await leases.look(key)
-            if found is Cell.VALUE:
+            if found.cell is Cell.VALUE:
                 found = await leases.take(key)
         return found, pause > _FIRST_PAUSE
 
@@ -239,8 +272,11 @@ class Computing:
         """Whether another process changed the key, or cleared its namespace, while it was computed."""
         if self._shared.engine.leases is None:
             return False
-        if turn.lease is not None and await self._leases.still_mine(turn.lease) is False:
-            return True
+        if turn.key is not None:
+            leases, key = self._leases, turn.key
+            same = await (leases.is_mine(key) if turn.lease else leases.is_unchanged(key, turn.witness))
+            if same is False:
+                return True
         cleared = await self._shared.engine.cleared_at(self._key.scope)
         return cleared is not None and turn.cleared is not None and cleared > turn.cleared
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final, NamedTuple
 
 from ._fork import forget_after_fork
@@ -26,7 +26,7 @@ class Doubts:
 
     def __init__(self, most: int = _MOST) -> None:
         self._most = most
-        #: By digest. May be looked into without a lock.
+        #: By digest. Looked into without a lock.
         self.tickets: dict[bytes, int] = {}
         self.everything = False
         self._last = 0
@@ -39,6 +39,12 @@ class Doubts:
 
     def __bool__(self) -> bool:
         return self.everything or bool(self.tickets)
+
+    def among(self, digests: Callable[[], Iterable[bytes]]) -> Collection[bytes] | None:
+        """Those of them that are doubtful now; None where everything is."""
+        if self.everything:
+            return None
+        return {digest for digest in digests() if digest in self.tickets} if self.tickets else ()
 
     def add(self, digests: Iterable[bytes]) -> Remembered:
         """Returns what to `settle` where it turns out that the front was told."""

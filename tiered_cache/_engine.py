@@ -13,15 +13,16 @@ from typing import NamedTuple, cast
 from . import _portal as portal
 from ._batch import Answer as Reply
 from ._batch import Batcher, Limits
+from ._breaker import State
 from ._cancel import to_the_end
-from ._cells import TOKEN_BYTES, intact, value_cell
+from ._cells import TOKEN_BYTES, value_cell
 from ._doubts import Doubts
 from ._errors import FrontUnavailableError, StoreUnavailableError
 from ._fork import forget_after_fork
 from ._guard import GuardedFront, GuardedStore
 from ._keys import Key, Scope, front_key
 from ._leases import Leases, is_lease
-from ._look import Answer, Fetch, Lifetimes, Look, Missing, Seen, is_of
+from ._look import Answer, Fetch, Lifetimes, Look, Missing, Seen, answer_of, floor
 from ._options import Options
 from ._rule import MARK_WRITE, SETTLE_READ, SETTLE_WRITE, Step
 from ._stats import Recorder
@@ -90,6 +91,8 @@ class Engine:
         self._looks: Batcher[Key, Result | Missing] = Batcher(self._look, limits, self._weigh, eager=True)
         self._fetches: Batcher[Missing, Result] = Batcher(self._fetch, limits, self._weigh)
         self._writes: Batcher[Change, None] = Batcher(self._write, limits, _weigh_changes, binding=True)
+        self._stales: Batcher[Key, Answer | None] = Batcher(self._read_stale, limits, self._weigh)
+        self._clears: Batcher[Scope, int | None] = Batcher(self._cleared_at, limits)
         self._deletes: Batcher[Key, None] = Batcher(self._delete, limits, binding=True)
         forget_after_fork(self)
 
@@ -119,6 +122,12 @@ class Engine:
             self._prefix = f"{self._options.prefix}:{identity}:".encode()
         return self._prefix
 
+    async def _opened(self) -> bytes:
+        """The same for readers, who do not try again what has just been tried."""
+        if self._prefix is None and self._refusal is not None and monotonic() < self._refusal[0]:
+            raise self._refusal[1].with_traceback(None)
+        return await self.open()
+
     def _open_soon(self) -> None:
         if self._opening is None or self._opening.done():
             self._opening = portal.submit(self.open)
@@ -140,17 +149,19 @@ class Engine:
 
     async def read_stale(self, key: Key) -> Answer | None:
         """What the store has of a key in its time of grace, if not longer; from the store alone, and not promoted."""
-        await self.open()
-        found = await self._store.read([key.digest], key.scope.addresses, stale=True)
-        row = found.rows.get(key.digest)
-        floor = max(found.watermarks.values(), default=0)
-        if row is None or row.version <= floor or not intact(key.digest, row.envelope):
-            return None
-        return Answer(row.envelope, from_front=False)
+        (answer,) = await self._stales.ask([key])
+        return answer
+
+    async def _read_stale(self, keys: Sequence[Key], reply: Reply[Answer | None]) -> None:
+        await self._opened()
+        wanted = {key.digest: key for key in keys}
+        addresses = {address: None for key in wanted.values() for address in key.scope.addresses}
+        found = await self._store.read(list(wanted), list(addresses), stale=True)
+        reply([answer_of(found, key) for key in keys])
 
     async def front_key(self, key: Key) -> bytes:
         """Where the front keeps the cell of a key."""
-        return front_key(await self.open(), key.digest)
+        return front_key(await self._opened(), key.digest)
 
     def last_cleared(self, scope: Scope) -> int | None:
         """The same as `cleared_at`, as far as this process remembers, without asking anybody."""
@@ -163,39 +174,40 @@ class Engine:
         Both tiers are asked as a read would ask them.
         """
         try:
-            look = Look([], await self.open(), self._remembered, self._doubts.tickets, [scope])
-            look.see(None if self._doubts.everything else await self._front.get(look.front_keys))
-            if not look.unknown:
-                return max(look.watermarks.values())
-            found = await self._store.read([], scope.addresses)
+            (version,) = await self._clears.ask([scope])
         except StoreUnavailableError:
             return None
-        return max(found.watermarks.values(), default=0)
+        return version
+
+    async def _cleared_at(self, scopes: Sequence[Scope], reply: Reply[int | None]) -> None:
+        look = Look([], await self._opened(), self._remembered, scopes)
+        await self._ask_front(look)
+        watermarks = dict(look.watermarks)
+        if look.unknown:
+            found = await self._store.read([], list(look.unknown))
+            watermarks |= {address: found.watermarks.get(address, 0) for address in look.unknown}
+        reply([floor(watermarks, scope) for scope in scopes])
 
     async def differing(self, keys: Sequence[Key]) -> list[Key] | None:
         """Those that the front would answer, before and after the store was asked, with what the store does not hold.
 
         None where the front does not answer. Nothing is promoted, and nothing is counted as a read.
         """
-        before, after = [Look(keys, await self.open(), {}, self._doubts.tickets) for _ in range(2)]
-        cells = await self._front.get(before.front_keys)
-        if cells is None:
+        before, after = [Look(keys, await self._opened(), {}) for _ in range(2)]
+        if not await self._ask_front(before):
             return None
-        before.see(cells)
-        found = await self._store.read(
-            list(before.answers), list({a: None for key in keys for a in key.scope.addresses})
-        )
-        cells = await self._front.get(after.front_keys)
-        if cells is None:
+        addresses = {address: None for key in keys for address in key.scope.addresses}
+        found = await self._store.read(list(before.answers), list(addresses))
+        if not await self._ask_front(after):
             return None
-        after.see(cells)
-        return [
-            key
-            for key in keys
-            if (served := before.answers.get(key.digest)) is not None
-            and served == after.answers.get(key.digest)
-            and not is_of(found, key, served.envelope)
-        ]
+
+        def differs(key: Key) -> bool:
+            served, held = before.answers.get(key.digest), answer_of(found, key)
+            if served is None or served != after.answers.get(key.digest):
+                return False
+            return held is None or held.envelope != served.envelope
+
+        return [key for key in keys if differs(key)]
 
     async def write(self, changes: Sequence[Change]) -> None:
         """Returns once all are committed. Raises StoreUnavailableError where they are not, or may not be."""
@@ -274,16 +286,13 @@ class Engine:
             return
         if prefix is None:
             try:
-                if self._refusal is not None and monotonic() < self._refusal[0]:
-                    raise self._refusal[1].with_traceback(None)
-                prefix = await self.open()
+                prefix = await self._opened()
             except StoreUnavailableError as error:
                 reply([error] * len(keys))
                 return
         self.on_use(False)
-        look = Look(keys, prefix, self._remembered, self._doubts.tickets)
-        cells = None if self._doubts.everything else await self._front.get(look.front_keys)
-        look.see(None if self._doubts.everything else cells)
+        look = Look(keys, prefix, self._remembered)
+        await self._ask_front(look)
         self._learn([len(answer.envelope) for answer in look.answers.values()])
         if look.news:
             self._remember(look.news)
@@ -292,6 +301,16 @@ class Engine:
             told([key for key in keys if key.digest in look.answers])
         self._recorder.add("corrupt", look.corrupt)
         reply([look.answers.get(key.digest) or look.missing[key.digest] for key in keys])
+
+    async def _ask_front(self, look: Look) -> bool:
+        """Whether it answered. Of what was doubtful before it did, or is now, nothing is believed."""
+        before = self._doubts.among(look.digests)
+        cells = await self._front.get(look.front_keys)
+        after = self._doubts.among(look.digests)
+        if before is None or after is None:
+            cells = None
+        look.see(cells, {*(before or ()), *(after or ())} if before or after else ())
+        return cells is not None
 
     async def _fetch(self, missing: Sequence[Missing], reply: Reply[Result]) -> None:
         fetch = Fetch(missing, await self.open(), self._lifetimes)
@@ -433,6 +452,12 @@ class Engine:
         self._doubts.settle(doubts)
         self._recorder.add("delivered", delivered)
         return delivered
+
+    @property
+    def breakers(self) -> Mapping[str, State]:
+        """Whether the tiers are asked, by kind of exchange."""
+        states: dict[str, State] = {kind: breaker.state for kind, breaker in self._front.breakers.items()}
+        return {**states, "store_read": self._store.breaker.state}
 
     @property
     def doubtful(self) -> bool:

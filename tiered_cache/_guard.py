@@ -158,9 +158,14 @@ class GuardedStore:
         try:
             call = partial(self._store.read, digests, addresses, stale=stale)
             found = await self._exchange("store_read", len(digests), call)
-        except BaseException as error:
-            slow = isinstance(error, StoreUnavailableError) and perf_counter() - started >= self._slow
-            (self.breaker.failed if slow else self.breaker.gave_up)()
+        except StoreUnavailableError:
+            if perf_counter() - started >= self._slow:
+                self.breaker.failed()
+            else:
+                self.breaker.succeeded()
+            raise
+        except BaseException:
+            self.breaker.gave_up()
             raise
         self.breaker.succeeded()
         return found

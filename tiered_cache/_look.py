@@ -10,7 +10,7 @@ watermark that the front does not have is unknown, never zero, and is read from 
 from __future__ import annotations
 
 import random
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ._cells import HEAD_BYTES, Value, intact, is_mark, read_value, value_cell
@@ -64,25 +64,19 @@ class Seen(NamedTuple):
 class Look:
     """What the front knows of a batch of keys: ask it for `front_keys`, and `see` what it says.
 
-    `seen` is what earlier looks saw, by address: a watermark whose cell is still the same needs no reading. `doubtful`
-    holds digests whose cells are not to be believed, nor marked: whoever changed them could not mark them either. The
+    `seen` is what earlier looks saw, by address: a watermark whose cell is still the same needs no reading. The
     watermarks of `also` are looked at as well.
     """
 
     def __init__(
-        self,
-        keys: Sequence[Key],
-        prefix: bytes,
-        seen: Mapping[bytes, Seen],
-        doubtful: Container[bytes] = (),
-        also: Sequence[Scope] = (),
+        self, keys: Sequence[Key], prefix: bytes, seen: Mapping[bytes, Seen], also: Sequence[Scope] = ()
     ) -> None:
         self._keys = {key.digest: key for key in keys}
         scopes = {scope.address: scope for scope in (*also, *(key.scope for key in self._keys.values()))}
         self._watermark_of = {a: w for s in scopes.values() for a, w in zip(s.addresses, s.watermarks, strict=True)}
         self._prefix = prefix
         self._seen = seen
-        self._doubtful = doubtful
+        self._doubtful: Container[bytes] = ()
         #: By digest, each key in one of the two once the front has been asked.
         self.answers: dict[bytes, Answer] = {}
         self.missing: dict[bytes, Missing] = {}
@@ -96,10 +90,18 @@ class Look:
     @property
     def front_keys(self) -> list[bytes]:
         """What to ask of the front, in one go: the cells of all keys, then all watermarks."""
-        return [front_key(self._prefix, digest) for digest in (*self._keys, *self._watermark_of.values())]
+        return [front_key(self._prefix, digest) for digest in self.digests()]
 
-    def see(self, cells: Sequence[bytes | None] | None) -> None:
-        """Takes the front's answer to `front_keys`; None where it did not answer."""
+    def digests(self) -> Iterable[bytes]:
+        return (*self._keys, *self._watermark_of.values())
+
+    def see(self, cells: Sequence[bytes | None] | None, doubtful: Container[bytes] = ()) -> None:
+        """Takes the front's answer to `front_keys`; None where it did not answer.
+
+        `doubtful` are digests whose cells are not to be believed, nor marked: whoever changed what they stand for could
+        not mark them either.
+        """
+        self._doubtful = doubtful
         if cells is None:  # and is not asked to take a mark a moment later either
             self.unknown = dict.fromkeys(self._watermark_of)
             self.missing = {digest: Missing(key, None, None, self) for digest, key in self._keys.items()}
@@ -252,11 +254,13 @@ def floor(watermarks: Mapping[bytes, int], scope: Scope) -> int:
     return max(watermarks[address] for address in scope.addresses)
 
 
-def is_of(found: Found, key: Key, envelope: bytes) -> bool:
-    """Whether the store holds this for a key, and it counts."""
+def answer_of(found: Found, key: Key) -> Answer | None:
+    """What the store holds for a key, and counts."""
     row = found.rows.get(key.digest)
     cleared = max((found.watermarks.get(address, 0) for address in key.scope.addresses), default=0)
-    return row is not None and row.version > cleared and row.envelope == envelope
+    if row is None or row.version <= cleared or not intact(key.digest, row.envelope):
+        return None
+    return Answer(row.envelope, from_front=False)
 
 
 def head_of(digest: bytes, value: Value) -> bytes:

@@ -28,9 +28,18 @@ class _Thread:
 
     def __init__(self) -> None:
         self._ready: Future[BlockingPortal] = Future()
-        self._thread = threading.Thread(target=anyio.run, args=(self._serve,), name="tiered_cache", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="tiered_cache", daemon=True)
         self._thread.start()
         self.portal = self._ready.result()
+
+    def _run(self) -> None:
+        try:
+            anyio.run(self._serve)
+        except Exception as error:
+            if self._ready.done():
+                raise
+            # Out of file descriptors, it may be. Whoever started it is waiting.
+            self._ready.set_exception(RuntimeError(f"no event loop could be started in a thread: {error}"))
 
     async def _serve(self) -> None:
         async with BlockingPortal() as portal:
@@ -67,9 +76,18 @@ def call(work: Callable[..., Awaitable[T]], *args: Any) -> T:
 
 
 def submit(work: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> Future[T]:
-    """Starts `work(*args)` there, from any thread, its own included, and without waiting for its loop to turn."""
+    """Starts `work(*args)` there, from any thread, its own included, and without waiting for its loop to turn.
+
+    Raises RuntimeError where no thread, or no loop, can be started just now.
+    """
     # In a context of its own: that of a caller on trio would make anyio take the loop there for trio's.
-    return Context().run(asyncio.run_coroutine_threadsafe, work(*args), _get().loop)
+    loop = _get().loop
+    call = work(*args)
+    try:
+        return Context().run(asyncio.run_coroutine_threadsafe, call, loop)
+    except RuntimeError:  # the loop has ended, with the program
+        call.close()
+        raise
 
 
 def _stop() -> None:

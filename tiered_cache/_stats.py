@@ -46,9 +46,6 @@ Timed = Literal["front_read", "front_step", "store_read", "store_write", "store_
 _BOUNDS: Final = tuple(1e-5 * 10 ** (i / 5) for i in range(36))
 
 
-_CLOSED: Final[dict[str, State]] = {"front_read": "closed", "front_step": "closed", "store_read": "closed"}
-
-
 @dataclass(frozen=True, slots=True)
 class Latency:
     """How long exchanges with a tier took. Percentiles, in seconds, are upper bounds of buckets 58 % wide."""
@@ -153,7 +150,6 @@ class Recorder:
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._failures: Counter[str] = Counter()
-        self._states: dict[str, State] = {}
         self._buckets: dict[str, list[int]] = {}
         self._longest: dict[str, float] = {}
         self._keys: Counter[str] = Counter()
@@ -169,7 +165,6 @@ class Recorder:
             self._failures[failure] += 1
 
     def entered(self, kind: Literal["front_read", "front_step", "store_read"], state: State) -> None:
-        self._states[kind] = state
         self.happened(Event(kind, state))
 
     def happened(self, event: Event) -> None:
@@ -187,14 +182,16 @@ class Recorder:
             self._longest[kind] = max(seconds, self._longest.get(kind, 0.0))
             self._keys[kind] += keys
 
-    def snapshot(self, audit: Mapping[float, Audited] | None = None) -> Stats:
+    def snapshot(
+        self, audit: Mapping[float, Audited] | None = None, breakers: Mapping[str, State] | None = None
+    ) -> Stats:
         with self._lock:
             latency = {kind: self._latency(kind, buckets) for kind, buckets in self._buckets.items()}
             batch_size = {kind: self._keys[kind] / latency[kind].count for kind in latency}
             return Stats(
                 **self._counts,
                 front_failures=dict(self._failures),
-                breakers={**_CLOSED, **self._states},
+                breakers=dict(breakers or {}),
                 audit=dict(audit or {}),
                 latency=latency,
                 batch_size=batch_size,
