@@ -243,8 +243,8 @@ class Schedule:
 
     def choose(self) -> Operation:
         verb = self.random.choices(
-            ["get", "get all", "set", "set all", "delete", "clear", "erase", "compute", "reclaim"],
-            [9, 1, 5, 1, 2, 2, 1, 2, 1],
+            ["get", "get all", "set", "set all", "delete", "clear", "erase", "compute", "reclaim", "deliver"],
+            [9, 1, 5, 1, 2, 2, 1, 2, 1, 3 if self.unreachable else 0],
         )[0]
         (path,) = self.random.choices(PATHS, [1, 1, 8])
         (key,) = self.random.choices(KEYS, [8, 1])
@@ -260,6 +260,8 @@ class Schedule:
             await self.record(wanted, "set", KEYS, lambda ops: space.set_many({op.key: op.value for op in ops}))
         elif wanted.verb == "reclaim":
             await self.quietly(self.caches[wanted.process].reclaim())
+        elif wanted.verb == "deliver":
+            await self.quietly(self.caches[wanted.process].view.shared.engine.deliver())
         else:
             await self.record(wanted, wanted.verb, (wanted.key,), lambda ops: self.one(space, ops[0]))
 

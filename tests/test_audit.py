@@ -171,3 +171,17 @@ async def test_by_default_nothing_is_audited(pair: Pair) -> None:
 async def test_wrong_arguments_are_refused(pair: Pair, how: Any) -> None:
     with pytest.raises(ConfigurationError):
         await pair.cache.audit(**how)
+
+
+async def test_a_cache_that_is_closed_is_looked_at_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache_module, "AGES", (0.2,))
+    pair = Pair(audit_share=1.0)
+    await pair.space.set("k", 1)
+    await pair.space.get("k")
+    await pair.space.get("k")
+    await pair.cache.aclose()
+    asked = len(pair.front.calls)
+    with anyio.fail_after(PATIENCE_SECONDS):
+        await pair.cache._auditor.until_done()
+    await anyio.sleep(0.3)
+    assert len(pair.front.calls) == asked

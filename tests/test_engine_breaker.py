@@ -206,3 +206,25 @@ class TestStore:
             service.now += 0.5
         assert service.store.count("read") >= 10
         assert service.cache.stats().store_spared == 0
+
+    async def test_one_that_fails_at_once_keeps_nobody_waiting_any_more(self, service: Service) -> None:
+        engine = service.cache.view.shared.engine
+        breaker = engine._store.breaker
+        breaker._clock = lambda: service.now
+        breaker.forget()
+        slow, engine._store._slow = engine._store._slow, 0
+        service.store.down = True
+        for _ in range(4):
+            with pytest.raises(StoreUnavailableError):
+                await service.cache.get("absent")
+            service.now += 0.5
+        engine._store._slow = slow
+        service.now += 60
+        for _ in range(5):
+            with pytest.raises(StoreUnavailableError, match="down"):
+                await service.cache.get("absent")
+        assert [event.state for event in service.events if event.tier == "store_read"] == [
+            "open",
+            "half_open",
+            "closed",
+        ]

@@ -186,6 +186,27 @@ async def test_what_is_recorded_again_while_it_is_delivered_is_delivered_again(t
     assert [await process.get() for process in (other, third)] == ["new"] * 2
 
 
+async def test_a_reply_that_is_older_than_the_delivery_is_not_believed(three: list[Process]) -> None:
+    """The front was asked after the write had returned, and before it was told; its reply is looked at afterwards."""
+    writer, other, _ = three
+    writer.front.down = True
+    await writer.change("set")
+    writer.front.down = False
+    found: list[Any] = []
+
+    async def read() -> None:
+        found.append(await writer.get())
+
+    asked = writer.front.stop("get", "after")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(read)
+        await asked.reached()
+        assert await other.engine.deliver() == 1
+        assert await writer.engine.deliver() == 0
+        asked.open()
+    assert found == ["new"]
+
+
 async def test_thousands_of_changes_are_delivered_in_pages(tiers: Tiers) -> None:
     path = (uuid4().hex,)
     writer, other = Process(tiers, path), Process(tiers, path)

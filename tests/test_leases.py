@@ -268,6 +268,28 @@ class TestPatience:
         assert other.results == ["impatient"] * 2
         assert one.results == ["at home", "computed"]
 
+    @pytest.mark.parametrize("verb", ["set", "delete", "clear"])
+    @pytest.mark.parametrize("leader", ["the same process", "another process"])
+    async def test_who_waits_no_longer_overwrites_nobody(self, tiers: Tiers, verb: str, leader: str) -> None:
+        one, other = Process(tiers), Process(tiers)
+        leading, leading_gate = gated("leading")
+        impatient, gate = gated("old knowledge")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon((one if leader == "the same process" else other).ask, leading)
+            await leading_gate.reached()
+            tasks.start_soon(partial(one.ask, impatient, wait=0.01))
+            await gate.reached()
+            await {
+                "set": lambda: other.space.set("k", "new"),
+                "delete": lambda: other.space.delete("k"),
+                "clear": other.space.clear,
+            }[verb]()
+            gate.open()
+            leading_gate.open()
+        after = "new" if verb == "set" else MISSING
+        assert [await process.space.get("k", MISSING) for process in (one, other)] == [after] * 2
+        assert one.cache.stats().overtaken + other.cache.stats().overtaken == 2
+
     async def test_a_leader_of_the_same_process_is_waited_for_no_longer_either(self, tiers: Tiers) -> None:
         one = Process(tiers)
         compute, gate = gated()
@@ -321,6 +343,39 @@ async def test_a_value_that_only_another_codec_can_read_is_computed_anew(tiers: 
     with anyio.fail_after(PATIENCE_SECONDS):
         assert await raw.get_or_compute("k", Computation(b"raw")) == b"raw"
     assert await raw.get("k") == b"raw"
+
+
+async def test_after_a_clear_one_of_those_who_waited_computes_for_all(tiers: Tiers) -> None:
+    one, *others = (Process(tiers) for _ in range(4))
+    compute, gate = gated("old knowledge")
+    anew = Computation("new")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(one.ask, compute)
+        await gate.reached()
+        for other in others:
+            tasks.start_soon(other.ask, anew)
+        for other in others:
+            await waits(other)
+        await others[0].cache.namespace(*PATH).clear()
+        gate.open()
+    assert one.results == ["old knowledge"]
+    assert [result for other in others for result in other.results] == ["new"] * 3
+    assert anew.runs == 1
+    assert await one.space.get("k") == "new"
+
+
+async def test_a_crowd_with_a_key_each_shares_its_exchanges(tiers: Tiers) -> None:
+    one = Process(tiers)
+    await one.space.get("warm")
+    one.front.calls.clear()
+    one.store.calls.clear()
+    async with anyio.create_task_group() as tasks:
+        for n in range(200):
+            tasks.start_soon(partial(one.space.get_or_compute, f"k{n}", Computation(n), ttl=60, grace=60))
+    assert len(one.front.calls) < 60
+    assert len(one.store.calls) < 20
+    assert one.cache.stats().overtaken == 0
+    assert await one.space.get("k7") == 7
 
 
 async def test_what_a_computation_costs_the_front(tiers: Tiers) -> None:
