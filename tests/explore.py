@@ -66,7 +66,13 @@ MOST_TURNS: Final = 10_000
 
 #: No exchange is ever given up, however often the scheduler lets time pass.
 FAR_OFF: Final = 1e6
-PATIENCE: Final = OptionsDict(front_timeout=FAR_OFF, store_timeout=FAR_OFF, mark_ttl=2 * FAR_OFF, front_ttl=9 * FAR_OFF)
+PATIENCE: Final = OptionsDict(
+    front_timeout=FAR_OFF,
+    store_timeout=FAR_OFF,
+    mark_ttl=2 * FAR_OFF,
+    front_ttl=9 * FAR_OFF,
+    breaker_window=FAR_OFF,  # by the machine's clock
+)
 
 
 class ViolationError(AssertionError):

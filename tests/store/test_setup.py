@@ -5,14 +5,15 @@ from __future__ import annotations
 import multiprocessing
 import threading
 from multiprocessing.pool import Pool
+from zlib import crc32
 
 import anyio
 import anyio.to_thread
 import pytest
 from sqlalchemy import Engine, inspect, text
 
-from tests.servers import with_driver
-from tests.store.conftest import SHARED, Place
+from tests.servers import admin, with_driver
+from tests.store.conftest import SHARED, Place, until_blocked
 from tiered_cache._errors import ConfigurationError, SchemaError
 from tiered_cache._sql import SqlStore, ddl
 from tiered_cache.testing._entries import Emptied, digest, entry
@@ -247,3 +248,25 @@ async def test_many_who_bring_older_tables_up_to_date_at_once_agree(place: Place
         for store in stores:
             tasks.start_soon(set_up, store)
     assert found == [identity] * 4
+
+
+@pytest.mark.parametrize("place", ["asyncpg", "psycopg"], indirect=True)
+async def test_setup_that_comes_second_does_not_wait_for_those_who_write(place: Place) -> None:
+    """Two processes begin over an empty database. The first is writing when the second gets the lock of setup."""
+    second = place.store(timeout=5)
+    lock = crc32(b"None.tiered_cache_")
+    with admin(place.url) as first, admin(place.url) as writer:
+        first.execute("SELECT pg_advisory_lock(%s)", [lock])
+        async with anyio.create_task_group() as tasks:
+            # It has seen no tables, and waits for whoever is making them.
+            tasks.start_soon(lambda: second.setup(create=True))
+            await anyio.to_thread.run_sync(until_blocked, place.url, 1)
+            for statement in ddl("postgresql").split(";\n"):
+                if statement.strip():
+                    first.execute(statement.encode())
+            writer.execute("BEGIN")
+            writer.execute(
+                "INSERT INTO tiered_cache_entry (digest, address, version, envelope) VALUES ('a', '', 1, '')"
+            )
+            first.execute("SELECT pg_advisory_unlock(%s)", [lock])
+        writer.execute("ROLLBACK")

@@ -90,13 +90,20 @@ class Dialect(ABC):
     def among(self, of: Column[bytes], name: str) -> Condition:
         """Whether a column is one of the values bound to `name`."""
 
+    def typed(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
+        """A column of a row that may have been damaged, as the type that it was declared with."""
+        return column
+
     @abstractmethod
     def columns(self, conn: Connection) -> dict[str, set[str]]:
         """The columns of those of the tables that are there, by name, seen at one moment."""
 
     @abstractmethod
-    def create(self, conn: Connection) -> None:
-        """Makes what is missing, older tables brought up to date, one process at a time, all or nothing. A change."""
+    def create(self, conn: Connection, is_done: Callable[[], bool]) -> None:
+        """Makes what is missing, older tables brought up to date, one process at a time, all or nothing. A change.
+
+        Unless it `is_done` when its turn has come: who is late must not wait for those who use the tables already.
+        """
 
     @abstractmethod
     def write(self, conn: Connection, entries: Sequence[Entry], journal: Sequence[bytes]) -> dict[bytes, int]:
@@ -149,11 +156,12 @@ class Postgres(Dialect):
         names = {"tables": [table.name for table in self._tables.all]}
         return _grouped(conn.execute(there, names if schema is None else {**names, "schema": schema}))
 
-    def create(self, conn: Connection) -> None:
+    def create(self, conn: Connection, is_done: Callable[[], bool]) -> None:
         lock = crc32(f"{self._tables.schema}.{self._tables.prefix}".encode())
         with conn.execution_options(isolation_level="READ COMMITTED").begin():
             conn.execute(text("SELECT pg_advisory_xact_lock(CAST(:lock AS bigint))"), {"lock": lock})
-            self._make(conn)
+            if not is_done():
+                self._make(conn)
 
     def write(self, conn: Connection, entries: Sequence[Entry], journal: Sequence[bytes]) -> dict[bytes, int]:
         arrays = {f"{name}s": [getattr(entry, name) for entry in entries] for name in Entry._fields}
@@ -319,6 +327,10 @@ class Sqlite(Dialect):
     def among(self, of: Column[bytes], name: str) -> Condition:
         return of.in_(bindparam(name, type_=LargeBinary, expanding=True))
 
+    def typed(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
+        # Here each value has a type of its own, of which one flipped bit makes another, whatever the column's is.
+        return cast(column, column.type)
+
     def columns(self, conn: Connection) -> dict[str, set[str]]:
         there = text(
             "SELECT lower(t.name), c.name FROM sqlite_master AS t JOIN pragma_table_info(t.name) AS c "
@@ -328,8 +340,9 @@ class Sqlite(Dialect):
         found = _grouped(conn.execute(there, {"tables": list(names)}))
         return {names[name]: columns for name, columns in found.items()}
 
-    def create(self, conn: Connection) -> None:
-        self._make(conn)
+    def create(self, conn: Connection, is_done: Callable[[], bool]) -> None:
+        if not is_done():
+            self._make(conn)
 
     def write(self, conn: Connection, entries: Sequence[Entry], journal: Sequence[bytes]) -> dict[bytes, int]:
         self._note(conn, journal)

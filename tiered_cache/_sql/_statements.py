@@ -136,7 +136,11 @@ class Statements:
         return upgrade(self._tables, conn.dialect)
 
     def create(self, conn: Connection) -> None:
-        self._dialect.create(conn)
+        def is_done() -> bool:
+            known = self.known(conn)
+            return known is not None and known.schema == SCHEMA_VERSION
+
+        self._dialect.create(conn, is_done)
 
     # -- entries
 
@@ -247,11 +251,14 @@ class Statements:
     def _reading(self, *, stale: bool) -> Any:
         entry, mark = self._tables.entry.c, self._tables.watermark.c
         among = self._dialect.among
+        typed = self._dialect.typed
         left = self._fresh_until - self._dialect.now  # null stays null
-        rows = select(literal_column("1", Integer), entry.digest, entry.version, left, entry.envelope)
+        rows = select(
+            literal_column("1", Integer), entry.digest, typed(entry.version), typed(left), typed(entry.envelope)
+        )
         is_there = or_(entry.expires.is_(None), entry.expires > self._dialect.now) if stale else self._is_valid
         rows = rows.where(among(entry.digest, "digests"), is_there)
-        marks = select(literal_column("0", Integer), mark.address, mark.version, null(), null())
+        marks = select(literal_column("0", Integer), mark.address, typed(mark.version), null(), null())
         return union_all(rows, marks.where(among(mark.address, "addresses")))
 
     def _naming(self) -> Any:
