@@ -66,8 +66,8 @@ async def test_a_row_of_another_type_concerns_nobody_who_reads_beside_it(
             assert answers["beside it"] == 2
             # When it ends, and which version it is, is anybody's guess; what it says is not.
             assert answers.get("damaged", MISSING) in (1, MISSING)
-        if column == "envelope" and "damaged" not in answers:
-            assert cache.stats().corrupt == 2
+            if column == "envelope" and "damaged" not in answers:
+                assert cache.stats().corrupt
         await space.set("damaged", 3)
         front.forget()
         assert await found(cache) == {"damaged": 3, "beside it": 2}
