@@ -34,7 +34,8 @@ VERBS: Final[tuple[Verb, ...]] = ("set", "delete", "clear", "get", "get_or_compu
 
 #: Marks and leases that nobody settles are gone soon; everything else is left time on a busy machine.
 MARK_SECONDS: Final = 2.0
-OPTIONS: Final = OptionsDict(front_timeout=5.0, store_timeout=1.9, mark_ttl=MARK_SECONDS, lease_ttl=1.0)
+STORE_SECONDS: Final = 1.9
+OPTIONS: Final = OptionsDict(front_timeout=5.0, store_timeout=STORE_SECONDS, mark_ttl=MARK_SECONDS, lease_ttl=1.0)
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class DyingFront(FaultyFront):
 
 class DyingStore(FaultyStore):
     def __init__(self, steps: Steps, url: str) -> None:
-        super().__init__(SqlStore(url))
+        super().__init__(SqlStore(url, timeout=STORE_SECONDS))
         self._steps = steps
 
     async def _meet(self, exchange: Exchange, when: When, by_chance: Act | None) -> None:
