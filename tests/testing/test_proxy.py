@@ -12,7 +12,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from tests.servers import left_open
+from tests.servers import connections, left_open
 from tiered_cache import FrontUnavailableError, StoreUnavailableError, TieredCache
 from tiered_cache._redis import RedisFront
 from tiered_cache._rule import MARK_READ, Step
@@ -227,6 +227,7 @@ def test_a_url_without_host_and_port_is_refused(url: str) -> None:
 
 
 async def test_a_front_behind_it_fails_in_time_and_comes_back(redis_url: str) -> None:
+    before = await anyio.to_thread.run_sync(connections, redis_url)  # of the background of other tests
     async with SlowProxy.to(redis_url) as road:
         patient, front = RedisFront(redis_url, timeout=10), RedisFront(road.url(redis_url), timeout=0.2)
         assert await patient.apply([Step(MARK_READ, b"key")], TOKEN, 600_000) == [True]
@@ -239,7 +240,7 @@ async def test_a_front_behind_it_fails_in_time_and_comes_back(redis_url: str) ->
             road.restore()
             await recovered(front)
         await front.aclose()
-    assert await anyio.to_thread.run_sync(left_open, redis_url) == 0
+    assert await anyio.to_thread.run_sync(left_open, redis_url) <= before
 
 
 async def recovered(front: RedisFront) -> None:
