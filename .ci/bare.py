@@ -12,8 +12,8 @@ from tempfile import TemporaryDirectory
 import tiered_cache
 from tiered_cache import TieredCache
 
-ADAPTERS = {"langchain": "tiered_cache.langchain", "langgraph": "tiered_cache.langgraph"}
-NOT_HERE = ("langchain_core", "langgraph", "rich", "asyncpg", "fakeredis", "pytest")
+ADAPTERS = {"langchain": "tiered_cache.langchain", "langgraph": "tiered_cache.langgraph", "otel": "tiered_cache.otel"}
+NOT_HERE = ("langchain_core", "langgraph", "opentelemetry", "rich", "asyncpg", "fakeredis", "pytest")
 
 
 def missing(extra: str, said: str) -> None:

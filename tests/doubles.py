@@ -5,7 +5,7 @@ Tiers that are watched, stopped and broken at will are `tiered_cache.testing`'s.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tiered_cache import Entry, Found, Row
@@ -59,9 +59,15 @@ class DictStore:
         for digest in digests:
             kept = self.rows.get(digest)
             if kept is not None and not kept.gone(self._clock(), stale=stale):
-                left = None if kept.expires is None else int(kept.expires - self._clock())
-                rows[digest] = Row(kept.version, left, kept.entry.envelope)
+                rows[digest] = Row(kept.version, self._left(kept), kept.entry.envelope)
         return Found(rows, {a: self.watermarks[a] for a in addresses if a in self.watermarks})
+
+    async def peek(self, digests: Sequence[bytes]) -> Mapping[bytes, Row]:
+        kept = {digest: self.rows[digest] for digest in digests if digest in self.rows}
+        return {digest: Row(row.version, self._left(row), row.entry.envelope) for digest, row in kept.items()}
+
+    async def now(self) -> int:
+        return int(self._clock())
 
     async def write(self, entries: Sequence[Entry], journal: Sequence[bytes] = ()) -> Sequence[int]:
         self._record(journal)
@@ -112,6 +118,9 @@ class DictStore:
 
     async def aclose(self) -> None:
         """Keeps everything: it may be used again."""
+
+    def _left(self, kept: _Kept) -> int | None:
+        return None if kept.expires is None else int(kept.expires - self._clock())
 
     def _next(self) -> int:
         self._version += 1

@@ -10,6 +10,8 @@ work, and goes on when the scheduler says so; callers are cancelled, cells are d
 Afterwards the history is judged by real time alone: who began after something had ended must see it. Time itself is the
 scheduler's: timers are due when it says so.
 
+A process that cannot read the store goes by the last clears that it saw: what others cleared since it may still see.
+
 An unreachable front loses marks and settles of one change alike. Then the process that made it must see it, and the
 others as soon as the journal has been delivered.
 """
@@ -21,7 +23,7 @@ import asyncio
 import logging
 import random
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Final, Literal, TypeVar
@@ -42,7 +44,7 @@ from tiered_cache import (
 )
 from tiered_cache._options import OptionsDict
 from tiered_cache._rule import MARK_READ, MARK_WRITE, SETTLE_WRITE
-from tiered_cache._tiers import Emptying, Entry, Found, Notice
+from tiered_cache._tiers import Emptying, Entry, Found, Notice, Row
 
 T = TypeVar("T")
 
@@ -135,6 +137,7 @@ class Schedule:
         self.store = DictStore()
         self.unreachable = scenario == "an unreachable front"
         self.healed = False
+        self.blind: list[tuple[int, int]] = []  # which process could not read the store, and when
         self.lost: set[bytes] = set()  # tokens of those whose mark, or settle, has failed already
         self.caches = [
             TieredCache(SteppedFront(self, n, naive=naive), SteppedStore(self, n), **PATIENCE) for n in (0, 1)
@@ -242,6 +245,8 @@ class Schedule:
             error = FrontUnavailableError("as decided") if self.random.random() < 0.3 else None
         if self.scenario == "a failing store" and point.label.startswith("store") and self.random.random() < 0.1:
             error = StoreUnavailableError("as decided", outcome_known=point.label.endswith("before"))
+            if point.label.startswith("store read"):
+                self.blind.append((point.process, self.now))
         self.log(f"{self.now}: {point.process} {point.label}{' fails' if error else ''}")
         point.go.set_result(error)
 
@@ -363,8 +368,13 @@ class Schedule:
                 continue
             if read.began < self.delivered and newer.process != read.process and self.unreachable:
                 continue
+            if newer.verb in ("clear", "erase") and newer.process != read.process and self.was_blind(read):
+                continue  # judged by the last watermarks that its process saw
             if newer.began > write.ended or self.overtakes(newer, write):
                 raise ViolationError(f"{read} saw what {write} wrote, after {newer}")
+
+    def was_blind(self, read: Operation) -> bool:
+        return any(process == read.process and read.began <= at <= read.ended for process, at in self.blind)
 
     def judge_miss(self, read: Operation, changes: Sequence[Operation]) -> None:
         for write in changes:
@@ -438,6 +448,12 @@ class SteppedStore:
 
     async def read(self, digests: Sequence[bytes], addresses: Sequence[bytes], *, stale: bool = False) -> Found:
         return await self._step("read", self._inner.read(digests, addresses, stale=stale))
+
+    async def peek(self, digests: Sequence[bytes]) -> Mapping[bytes, Row]:
+        return await self._step("peek", self._inner.peek(digests))
+
+    async def now(self) -> int:
+        return await self._inner.now()
 
     async def write(self, entries: Sequence[Entry], journal: Sequence[bytes] = ()) -> Sequence[int]:
         return await self._step("write", self._inner.write(entries, journal))

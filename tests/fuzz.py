@@ -57,7 +57,7 @@ class Entries:
         names = [f"name {n}" for n in range(first, first + len(values))]
         match self._kind:
             case "langchain":
-                adapter = LangChainCache(self._cache)
+                adapter = LangChainCache(self._cache, fresh_ids=False, mark_hits=False)
                 for name, value in zip(names, values, strict=True):
                     await adapter.aupdate(name, _LLM, value)
             case "langgraph":
@@ -69,7 +69,7 @@ class Entries:
     async def clear(self) -> None:
         match self._kind:
             case "langchain":
-                await LangChainCache(self._cache).aclear()
+                await LangChainCache(self._cache, fresh_ids=False, mark_hits=False).aclear()
             case "langgraph":
                 await LangGraphCache(self._cache).aclear([("n",)])
             case _:
@@ -79,7 +79,7 @@ class Entries:
         names = [f"name {n}" for n in range(count)]
         match self._kind:
             case "langchain":
-                adapter = LangChainCache(self._cache)
+                adapter = LangChainCache(self._cache, fresh_ids=False, mark_hits=False)
                 found = await asyncio.gather(*(adapter.alookup(name, _LLM) for name in names))
                 return [MISSING if each is None else each for each in found]
             case "langgraph":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from zlib import crc32
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -9,9 +11,12 @@ from hypothesis import strategies as st
 from tiered_cache._cells import (
     HEAD_BYTES,
     Value,
+    codec_of,
+    dated,
     intact,
     is_mark,
     is_writers_mark,
+    made_at,
     payload_of,
     read_value,
     seal,
@@ -27,11 +32,15 @@ GOLDEN_ENVELOPE = bytes.fromhex("01011ab63f0a017b22616e73776572223a34327d")
 GOLDEN_EMPTY = bytes.fromhex("0104297e5a7b")
 GOLDEN_CELL = bytes.fromhex("560020000000000007866e405e01011ab63f0a017b22616e73776572223a34327d")
 GOLDEN_WATERMARK = bytes.fromhex("56000000000000000749d379c2")
+# As written by the first release with format 3, and by one without.
+MADE = 1_700_000_000_123
+GOLDEN_DATED = bytes.fromhex("030197697c6f0000018bcfe5687b017b22616e73776572223a34327d")
 
 digests = st.binary(min_size=32, max_size=32)
 payloads = st.binary(max_size=200)
 versions = st.integers(1, 2**63 - 1)
 codecs = st.integers(1, 255)
+dates = st.none() | st.integers(0, 2**64 - 1)
 
 
 def opened(digest: bytes, codec: int, envelope: bytes) -> bytes | None:
@@ -45,6 +54,14 @@ def test_golden_envelopes_and_cells_are_read_for_ever() -> None:
     assert read_value(DIGEST, GOLDEN_WATERMARK) == Value(7, b"")
 
 
+def test_a_golden_envelope_with_a_date_is_read_for_ever_and_still_written_so() -> None:
+    assert opened(DIGEST, 1, GOLDEN_DATED) == b'\x01{"answer":42}'
+    assert made_at(GOLDEN_DATED) == MADE
+    assert seal(DIGEST, 1, b'\x01{"answer":42}', made=MADE) == GOLDEN_DATED
+    assert made_at(GOLDEN_ENVELOPE) is None
+    assert dated(DIGEST, GOLDEN_ENVELOPE, MADE) == GOLDEN_DATED == dated(DIGEST, GOLDEN_DATED, 7)
+
+
 def test_golden_envelopes_and_cells_are_still_written_so() -> None:
     """Other processes of this release, and of the one before, read what this one writes."""
     assert seal(DIGEST, 1, b'\x01{"answer":42}') == GOLDEN_ENVELOPE
@@ -53,19 +70,21 @@ def test_golden_envelopes_and_cells_are_still_written_so() -> None:
     assert value_cell(DIGEST, 7, b"") == GOLDEN_WATERMARK
 
 
-@given(digests, codecs, payloads, versions)
-def test_what_was_sealed_comes_out(digest: bytes, codec: int, payload: bytes, version: int) -> None:
-    envelope = seal(digest, codec, payload)
+@given(digests, codecs, payloads, versions, dates)
+def test_what_was_sealed_comes_out(digest: bytes, codec: int, payload: bytes, version: int, made: int | None) -> None:
+    envelope = seal(digest, codec, payload, made=made)
     assert intact(digest, envelope)
+    assert made_at(envelope) == made
+    assert codec_of(envelope) == codec
     assert payload_of(envelope, codec) == payload
     assert read_value(digest, value_cell(digest, version, envelope)) == Value(version, envelope)
 
 
-@given(digests, codecs, payloads, st.data())
+@given(digests, codecs, payloads, dates, st.data())
 def test_a_flipped_bit_anywhere_makes_an_envelope_unreadable(
-    digest: bytes, codec: int, payload: bytes, data: st.DataObject
+    digest: bytes, codec: int, payload: bytes, made: int | None, data: st.DataObject
 ) -> None:
-    envelope = bytearray(seal(digest, codec, payload))
+    envelope = bytearray(seal(digest, codec, payload, made=made))
     bit = data.draw(st.integers(0, len(envelope) * 8 - 1))
     envelope[bit // 8] ^= 1 << bit % 8
     assert not intact(digest, bytes(envelope))
@@ -81,18 +100,33 @@ def test_a_flipped_bit_in_its_head_makes_a_cell_unreadable(
     assert read_value(digest, bytes(cell)) is None
 
 
-@given(digests, codecs, payloads, versions, st.data())
-def test_truncated_is_unreadable(digest: bytes, codec: int, payload: bytes, version: int, data: st.DataObject) -> None:
-    envelope = seal(digest, codec, payload)
+@given(digests, codecs, payloads, versions, dates, st.data())
+def test_truncated_is_unreadable(
+    digest: bytes, codec: int, payload: bytes, version: int, made: int | None, data: st.DataObject
+) -> None:
+    envelope = seal(digest, codec, payload, made=made)
     assert opened(digest, codec, envelope[: data.draw(st.integers(0, len(envelope) - 1))]) is None
     cell = value_cell(digest, version, envelope)
     found = read_value(digest, cell[: data.draw(st.integers(0, len(cell) - 1))])
     assert found is None or opened(digest, codec, found.envelope) is None
 
 
-@given(digests, codecs, payloads, st.binary(min_size=1, max_size=8))
-def test_lengthened_is_unreadable(digest: bytes, codec: int, payload: bytes, more: bytes) -> None:
-    assert opened(digest, codec, seal(digest, codec, payload) + more) is None
+@given(digests, codecs, payloads, dates, st.binary(min_size=1, max_size=8))
+def test_lengthened_is_unreadable(digest: bytes, codec: int, payload: bytes, made: int | None, more: bytes) -> None:
+    assert opened(digest, codec, seal(digest, codec, payload, made=made) + more) is None
+
+
+@given(digests, codecs, payloads, st.integers(0, 2**62), st.sampled_from([1, 2, 3, 4]))
+def test_a_date_is_never_taken_for_a_part_of_the_value_nor_the_reverse(
+    digest: bytes,
+    codec: int,
+    payload: bytes,
+    made: int,
+    format: int,  # noqa: A002
+) -> None:
+    envelope = seal(digest, codec, payload, made=made)
+    other = bytes((format,)) + envelope[1:]
+    assert opened(digest, codec, other) == (payload if format == 3 else None)
 
 
 @given(digests, digests, codecs, payloads, versions)
@@ -128,8 +162,12 @@ def test_random_bytes_are_nothing_and_no_error(junk: bytes) -> None:
 
 
 def test_an_envelope_of_a_later_format_is_nothing_rather_than_misread() -> None:
-    later = bytes((3,)) + GOLDEN_ENVELOPE[1:]
+    head = bytes((5, 1))
+    body = GOLDEN_ENVELOPE[6:]
+    later = head + crc32(body, crc32(head, crc32(DIGEST))).to_bytes(4, "big") + body
     assert opened(DIGEST, 1, later) is None
+    cut = bytes((3, 1)) + crc32(b"short", crc32(bytes((3, 1)), crc32(DIGEST))).to_bytes(4, "big") + b"short"
+    assert opened(DIGEST, 1, cut) is None
 
 
 @given(digests, versions, versions, payloads)

@@ -39,6 +39,7 @@ class Wire:
     async def of(self, *calls: Verb) -> Counter[str]:
         """What these calls, all made at once, send."""
         await self.cache.setup()
+        await self.cache.view.shared.engine.learn_time()  # once a minute; see test_freshness
         self.cache.view.shared.engine._looks._loops.clear()  # or who was alone before would go first by himself
         self.front.calls.clear()
         self.store.calls.clear()

@@ -13,12 +13,25 @@ import pytest
 
 import tiered_cache
 
-OPTIONAL = ("langchain_core", "langgraph", "rich", "asyncpg", "fakeredis", "psycopg", "trio", "uvloop", "zstandard")
+# Not opentelemetry itself: redis-py imports it where it is installed.
+OPTIONAL = (
+    "langchain_core",
+    "langgraph",
+    "rich",
+    "tiered_cache.otel",
+    "asyncpg",
+    "fakeredis",
+    "psycopg",
+    "trio",
+    "uvloop",
+    "zstandard",
+)
 
 # What each extra brings, what fails without it, and the library that is missing then.
 EXTRAS = [
     pytest.param("langchain", "langchain_core", "import tiered_cache.langchain", id="langchain"),
     pytest.param("langgraph", "langgraph", "import tiered_cache.langgraph", id="langgraph"),
+    pytest.param("otel", "opentelemetry", "import tiered_cache.otel", id="otel"),
     pytest.param("cli", "rich", "from tiered_cache.cli import main; main(['demo'])", id="cli"),
     pytest.param(
         "postgres",

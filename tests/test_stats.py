@@ -65,6 +65,7 @@ def test_kinds_of_exchange_are_kept_apart() -> None:
     stats = recorder.snapshot()
     assert stats.batch_size == {"store_read": 15.0, "store_write": 3.0}
     assert {kind: latency.max for kind, latency in stats.latency.items()} == {"store_read": 1.0, "store_write": 2.0}
+    assert {kind: latency.total for kind, latency in stats.latency.items()} == {"store_read": 2.0, "store_write": 2.0}
 
 
 def test_no_count_of_any_thread_is_lost() -> None:

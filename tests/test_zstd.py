@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tests.doubles import DictStore
 from tiered_cache import MISSING, ConfigurationError, MemoryFront, MissingExtraError, Options, RawCodec, TieredCache
 from tiered_cache import _zstd as zstd
-from tiered_cache._cells import intact, payload_of, seal
+from tiered_cache._cells import dated, intact, made_at, payload_of, seal
 from tiered_cache._options import options_from_env
 
 DIGEST = bytes(range(32))
@@ -26,6 +26,9 @@ PAYLOAD = b'\x01"' + b"many words, many times; " * 100 + b'"'
 # As written by the first release with format 2. It must be readable by every later one.
 GOLDEN = bytes.fromhex(
     "02016f2892cf28b52ffd6063080d0100a801226d616e7920776f7264732c2074696d65733b22030040d9e901c0e26d5102"
+)
+GOLDEN_DATED = bytes.fromhex(
+    "0401b0d337070000018bcfe5687b28b52ffd6063080d0100a801226d616e7920776f7264732c2074696d65733b22030040d9e901c0e26d5102"
 )
 
 
@@ -48,6 +51,11 @@ def without_the_library(monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
 def test_a_compressed_envelope_of_an_earlier_release_is_readable() -> None:
     assert intact(DIGEST, GOLDEN)
     assert payload_of(GOLDEN, 1) == PAYLOAD
+    assert made_at(GOLDEN) is None
+    assert intact(DIGEST, GOLDEN_DATED)
+    assert payload_of(GOLDEN_DATED, 1) == PAYLOAD
+    assert made_at(GOLDEN_DATED) == 1_700_000_000_123
+    assert dated(DIGEST, GOLDEN, 1_700_000_000_123) == GOLDEN_DATED
 
 
 @given(st.binary(max_size=500), st.integers(1, 255), st.integers(0, 600))
@@ -155,7 +163,7 @@ async def test_large_values_are_small_in_both_tiers_and_whoever_reads_needs_no_o
         await writer.set("small", "words")
         assert await writer.get("large") == "words " * 1000
     sizes = sorted(len(kept.entry.envelope) for kept in store.rows.values())
-    assert sizes[0] == len('\x01"words"') + 6
+    assert sizes[0] == len('\x01"words"') + 14
     assert sizes[1] < 200
     async with cache_over(MemoryFront(), store) as reader:
         assert await reader.get("large") == "words " * 1000  # promoted

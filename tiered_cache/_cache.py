@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from . import _portal as portal
 from ._audit import AGES, Auditor, Findings
 from ._background import Courier, Reclaimer
+from ._clock import StoreClock, elapsed
 from ._codecs import Codec, PlainCodec, checked
 from ._engine import Engine
 from ._errors import ConfigurationError
@@ -25,6 +26,7 @@ from ._flights import Flights
 from ._keys import scope_of
 from ._memory import MemoryFront
 from ._namespace import Namespace
+from ._observe import Observer, Observers
 from ._options import LOCAL_FRONT_TTL, SHARED_FRONT_TTL, Options, OptionsDict, check_ttl, options_from_env
 from ._redis import RedisFront
 from ._sql import SqlStore
@@ -49,8 +51,9 @@ class TieredCache(Namespace):
     caches, the default), a ready-made redis-py client, or a `Front` of your own. `store` is a URL (`sqlite:///file.db`,
     `postgresql+asyncpg://...`; the default is the file `tiered_cache.db` in the working directory), a ready-made
     SQLAlchemy engine, or a `Store` of your own. `codec` is how values become bytes where a namespace has none of its
-    own. `on_event` is called, in whatever thread it happens, when a tier stops or begins to be asked or to work. The
-    rest are the fields of `Options`. Raises ConfigurationError for whatever is wrong with any of these.
+    own. `on_event` is called, in whatever thread it happens, when a tier stops or begins to be asked or to work.
+    `clock` is for tests whose store has a clock of theirs: the same, to count the seconds between what the store says
+    of the time. The rest are the fields of `Options`. Raises ConfigurationError for what is wrong with any of these.
 
     The object belongs to no event loop: make it where you like, at import time too, and use it from any loop, any
     thread, and after a fork. `async with` makes the store ready at the beginning, runs the background work within, and
@@ -65,6 +68,7 @@ class TieredCache(Namespace):
         *,
         codec: Codec | None = None,
         on_event: Callable[[Event], object] | None = None,
+        clock: Callable[[], float] = elapsed,
         **options: Unpack[OptionsDict],
     ) -> None:
         given = Options.of(options)
@@ -74,7 +78,7 @@ class TieredCache(Namespace):
         local = isinstance(self._front, MemoryFront)
         self.options: Options = given.with_front_ttl(LOCAL_FRONT_TTL if local else SHARED_FRONT_TTL)
         recorder = Recorder(on_event)
-        engine = Engine(self._front, self._store, self.options, recorder, local=local)
+        engine = Engine(self._front, self._store, self.options, recorder, local=local, clock=StoreClock(clock))
         self._reclaimer = Reclaimer(engine, self.options)
         engine.on_change = self._reclaimer.note
         self._courier = None if local else Courier(engine, self.options)
@@ -92,6 +96,7 @@ class TieredCache(Namespace):
             self.options.serve_miss,
             self.options.compress_above,
             self.options.lease_ttl,
+            Observers(),
         )
         super().__init__(
             View(shared, scope_of(()), Settings(self.options.ttl, PlainCodec() if codec is None else checked(codec)))
@@ -120,6 +125,17 @@ class TieredCache(Namespace):
     def stats(self) -> Stats:
         """What this object did since it was made."""
         return self.view.shared.recorder.snapshot(self._findings.by_age, self.view.shared.engine.breakers)
+
+    def observe(self, observer: Observer) -> Callable[[], None]:
+        """Has `observer` told of every operation of this cache's users, through the adapters too, from now on.
+
+        Returns what ends that. The observer is called once for each operation, when it ends, with an `Operation`; one
+        with methods `begin` and `end` is a `SpanObserver`. It is called in whatever thread and loop the operation ends
+        and keeps its caller waiting, so it must be quick; what it raises is logged. Not told of: arguments that are
+        refused before anything is asked, listing `keys`, and what the background does. Changes in the state of a tier
+        are nobody's operation: `on_event` is told of them. Raises ConfigurationError for what is no observer.
+        """
+        return self.view.shared.observers.add(observer)
 
     async def audit(
         self, seconds: float = 10.0, *, share: float = 1.0, ages: Sequence[float] = (1.0,)
@@ -233,6 +249,6 @@ def _store_of(source: StoreSource, options: Options) -> Store:
             pool_size=options.store_connections,
             timeout=options.store_timeout,
         )
-    if all(hasattr(source, verb) for verb in ("setup", "read", "write", "delete", "clear", "aclose")):
+    if all(hasattr(source, verb) for verb in ("setup", "read", "peek", "now", "write", "delete", "clear", "aclose")):
         return source
     raise ConfigurationError(f"a store is a URL, a SQLAlchemy engine or a Store, not {type(source).__name__}")

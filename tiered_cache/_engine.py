@@ -15,7 +15,8 @@ from ._batch import Answer as Reply
 from ._batch import Batcher, Limits
 from ._breaker import State
 from ._cancel import to_the_end
-from ._cells import TOKEN_BYTES, value_cell
+from ._cells import TOKEN_BYTES, dated, value_cell
+from ._clock import StoreClock
 from ._doubts import Doubts
 from ._errors import FrontUnavailableError, StoreUnavailableError
 from ._fork import forget_after_fork
@@ -26,7 +27,7 @@ from ._look import Answer, Fetch, Lifetimes, Look, Missing, Seen, answer_of, flo
 from ._options import Options
 from ._rule import MARK_WRITE, SETTLE_READ, SETTLE_WRITE, Step
 from ._stats import Recorder
-from ._tiers import Entry, Front, Store
+from ._tiers import Entry, Found, Front, Row, Store
 
 _REMEMBERED_WATERMARKS = 65_536
 _NAMES_PER_PAGE = 500
@@ -42,13 +43,17 @@ Result = Answer | StoreUnavailableError | None
 
 
 class Change(NamedTuple):
-    """A key to be written; `ttl` and `grace` in milliseconds, `listed` where its name is to be kept."""
+    """A key to be written; `ttl` and `grace` in milliseconds, `listed` where its name is to be kept.
+
+    Without `in_front` it is in the store alone: the front is marked and settled as ever, but gets no value.
+    """
 
     key: Key
     envelope: bytes
     ttl: int | None
     listed: bool
     grace: int = 0
+    in_front: bool = True
 
 
 class Cell(NamedTuple):
@@ -61,6 +66,22 @@ class Cell(NamedTuple):
 _NO_CELL = Cell(b"", 0)
 
 
+class Inspected(NamedTuple):
+    """What the tiers hold for one key, and what this process knows of it."""
+
+    #: Whether the store has ever been reached; the cell, and those of the watermarks, None where the front did not
+    #: answer; whether one of them is not to be believed.
+    opened: bool
+    cells: Sequence[bytes | None] | None = None
+    doubtful: bool = False
+    #: What the store says, expired rows in their time of grace included; None where it did not answer. The row that is
+    #: not in it since it has expired for good.
+    found: Found | None = None
+    expired: Row | None = None
+    #: The watermarks seen last, by address, as far as they were.
+    remembered: Mapping[bytes, int] = {}
+
+
 class Engine:
     """Both tiers under the one rule. Belongs to no event loop.
 
@@ -68,7 +89,16 @@ class Engine:
     a change that the front was not, and nobody to wait for.
     """
 
-    def __init__(self, front: Front, store: Store, options: Options, recorder: Recorder, *, local: bool) -> None:
+    def __init__(
+        self,
+        front: Front,
+        store: Store,
+        options: Options,
+        recorder: Recorder,
+        *,
+        local: bool,
+        clock: StoreClock | None = None,
+    ) -> None:
         self._front = GuardedFront(front, options, recorder)
         self._store = GuardedStore(store, options, recorder)
         self._options = options
@@ -77,6 +107,7 @@ class Engine:
         self._prefix: bytes | None = None
         self._local = local
         self._doubts = Doubts()
+        self.clock: StoreClock = StoreClock() if clock is None else clock
         #: Told how many keys changed. A clear counts as many.
         self.on_change: Callable[[int], None] = lambda _: None
         #: Told of every use, and whether it left something of which the front has to be told.
@@ -92,6 +123,8 @@ class Engine:
         self._fetches: Batcher[Missing, Result] = Batcher(self._fetch, limits, self._weigh)
         self._writes: Batcher[Change, None] = Batcher(self._write, limits, _weigh_changes, binding=True)
         self._stales: Batcher[Key, Answer | None] = Batcher(self._read_stale, limits, self._weigh)
+        self._peeks: Batcher[Key, Row | None] = Batcher(self._peek, limits, self._weigh)
+        self._times: Batcher[None, None] = Batcher(self._ask_time, limits)
         self._clears: Batcher[Scope, int | None] = Batcher(self._cleared_at, limits)
         self._deletes: Batcher[Key, None] = Batcher(self._delete, limits, binding=True)
         forget_after_fork(self)
@@ -153,11 +186,63 @@ class Engine:
         return answer
 
     async def _read_stale(self, keys: Sequence[Key], reply: Reply[Answer | None]) -> None:
+        reply(await self._read_store(keys, stale=True))
+
+    async def read_stored(self, keys: Sequence[Key]) -> Sequence[Answer | None]:
+        """What the store has of a few keys, from the store alone, and not promoted."""
+        return await self._read_store(keys, stale=False)
+
+    async def _read_store(self, keys: Sequence[Key], *, stale: bool) -> Sequence[Answer | None]:
         await self._opened()
         wanted = {key.digest: key for key in keys}
         addresses = {address: None for key in wanted.values() for address in key.scope.addresses}
-        found = await self._store.read(list(wanted), list(addresses), stale=True)
-        reply([answer_of(found, key) for key in keys])
+        found = await self._store.read(list(wanted), list(addresses), stale=stale)
+        return [answer_of(found, key) for key in keys]
+
+    async def peek(self, key: Key) -> Row | None:
+        """The row of a key, cleared or expired or not, as long as it was not removed; from the store alone."""
+        (row,) = await self._peeks.ask([key])
+        return row
+
+    async def _peek(self, keys: Sequence[Key], reply: Reply[Row | None]) -> None:
+        await self._opened()
+        rows = await self._store.peek(list({key.digest: None for key in keys}))
+        reply([rows.get(key.digest) for key in keys])
+
+    async def learn_time(self) -> None:
+        """Asks the store what time it is, where the last answer is old, or never came. Raises nothing if it fails."""
+        if self._prefix is not None and self.clock.due():
+            await self._times.ask([None])
+
+    async def _ask_time(self, questions: Sequence[None], reply: Reply[None]) -> None:
+        asked = self.clock.tick()
+        try:
+            if self._store.breaker.state == "closed":
+                self.clock.learn(asked, await self._store.now())
+        except StoreUnavailableError:
+            self.clock.failed()  # counted and logged where it was raised
+        reply(questions)
+
+    async def inspect(self, key: Key) -> Inspected:
+        """What there is of a key. Nothing is marked, promoted or counted as a read, and nothing raised."""
+        scope, found, expired = key.scope, None, None
+        try:
+            prefix = await self._opened()
+        except StoreUnavailableError:
+            return Inspected(opened=False)
+        digests = (key.digest, *scope.watermarks)
+        cells = await self._front.get([front_key(prefix, digest) for digest in digests])
+        try:
+            found = await self._store.read([key.digest], scope.addresses, stale=True)
+            if key.digest not in found.rows:
+                expired = (await self._store.peek([key.digest])).get(key.digest)
+        except StoreUnavailableError:
+            found = None  # counted and logged where it was raised
+        await self.learn_time()
+        known = self._remembered
+        seen = {address: known[address].version for address in scope.addresses if address in known}
+        doubts = self._doubts.among(lambda: digests)
+        return Inspected(True, cells, doubts is None or bool(doubts), found, expired, seen)
 
     async def front_key(self, key: Key) -> bytes:
         """Where the front keeps the cell of a key."""
@@ -211,7 +296,20 @@ class Engine:
 
     async def write(self, changes: Sequence[Change]) -> None:
         """Returns once all are committed. Raises StoreUnavailableError where they are not, or may not be."""
+        if not self.clock.known:
+            changes = await self._dated(changes)
         await self._writes.ask(changes)
+        await self.learn_time()  # not before: a store that does not answer would be waited for twice
+
+    async def _dated(self, changes: Sequence[Change]) -> Sequence[Change]:
+        """The same with the moment at which they were made, where nothing was known of the store's clock then."""
+        made = self.clock.tick()
+        await self.open()
+        await self.learn_time()
+        moment = self.clock.earliest(made)
+        if moment is None:
+            return changes
+        return [each._replace(envelope=dated(each.key.digest, each.envelope, moment)) for each in changes]
 
     async def delete(self, keys: Sequence[Key]) -> None:
         await self._deletes.ask(keys)
@@ -355,7 +453,7 @@ class Engine:
         last = {change.key.digest: change for change in changes}
         entries = [
             Entry(digest, key.scope.address, envelope, ttl, key.name if listed else None, grace)
-            for digest, (key, envelope, ttl, listed, grace) in last.items()
+            for digest, (key, envelope, ttl, listed, grace, _) in last.items()
         ]
 
         prefix = await self.open()
@@ -364,6 +462,8 @@ class Engine:
             versions = await self._store.write(entries, journal)
             return [
                 Cell(value_cell(entry.digest, version, entry.envelope), self._lifetimes.of_cell(entry.ttl))
+                if last[entry.digest].in_front
+                else _NO_CELL
                 for entry, version in zip(entries, versions, strict=True)
             ]
 

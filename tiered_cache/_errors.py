@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Literal
 
 
@@ -18,7 +19,10 @@ class MissingExtraError(TieredCacheError, ImportError):
 
 
 class UnsupportedValueError(TieredCacheError, TypeError):
-    """The codec cannot carry a value so that it comes out equal. Names the key and the type, never the value."""
+    """The codec cannot carry a value so that it comes out equal; or no stable key can be made of an argument.
+
+    Names the key, or the place in the argument, and the type, never the value.
+    """
 
 
 class CorruptValueError(TieredCacheError, ValueError):
@@ -52,6 +56,10 @@ class StoreUnavailableError(TieredCacheError):
         self.outcome_known = outcome_known
 
 
+class NotCachedError(TieredCacheError, LookupError):
+    """Something would have to be computed, and the reader asked for `only_if_cached`. Names no key and no value."""
+
+
 class SchemaError(TieredCacheError):
     """The tables in the store are missing, of a newer release, or not this package's."""
 
@@ -59,3 +67,9 @@ class SchemaError(TieredCacheError):
 def require_extra(library: str, extra: str) -> MissingExtraError:
     """The error to raise (`from` the ImportError) where an optional library is missing."""
     return MissingExtraError(f"{library} is not installed: pip install 'tiered-cache[{extra}]'")
+
+
+def no_attribute(owner: object, name: str, elsewhere: Container[str], cure: str) -> AttributeError:
+    """The error to raise where an adapter has no `name`: with the cure, if another framework's caches have it."""
+    message = f"{type(owner).__name__!r} object has no attribute {name!r}"
+    return AttributeError(f"{message}: {cure}" if name in elsewhere else message, name=name, obj=owner)

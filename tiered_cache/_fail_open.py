@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from ._errors import ConfigurationError, TieredCacheError, UnsupportedValueError
@@ -28,16 +28,29 @@ class FailOpen:
         """What `call` returns, or `otherwise`."""
         try:
             result = await call
-        except ConfigurationError:
-            raise
-        except UnsupportedValueError as error:
-            self.unsupported(operation, error)
-            return otherwise
         except TieredCacheError as error:
-            self.failed(operation, error)
+            self._go_on(operation, error)
             return otherwise
         self._condition.worked()
         return result
+
+    def call(self, operation: str, call: Callable[[], T], otherwise: T) -> T:
+        """The same for what has to run in the thread of a synchronous caller."""
+        try:
+            result = call()
+        except TieredCacheError as error:
+            self._go_on(operation, error)
+            return otherwise
+        self._condition.worked()
+        return result
+
+    def _go_on(self, operation: str, error: TieredCacheError) -> None:
+        if isinstance(error, ConfigurationError):
+            raise error
+        if isinstance(error, UnsupportedValueError):
+            self.unsupported(operation, error)
+        else:
+            self.failed(operation, error)
 
     def failed(self, operation: str, error: TieredCacheError) -> None:
         """A call, or a part of one, that went on without the cache."""

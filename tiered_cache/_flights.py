@@ -52,6 +52,10 @@ class Flight:
         self._over = False
         self._wake: list[Callable[[], None]] = []
 
+    @property
+    def ended(self) -> bool:
+        return self._over
+
     def overtake(self) -> None:
         self.overtaken = True
         self.joinable = False
@@ -209,7 +213,7 @@ class Flights:
 
 def is_nested() -> bool:
     """Whether the current call is made inside a computation."""
-    return bool(_inside.get())
+    return bool(_inside.get()) and bool(inside())
 
 
 @contextmanager
@@ -220,6 +224,19 @@ def computing(flight: Flight) -> Generator[None]:
         yield
     finally:
         _inside.reset(token)
+
+
+def inside() -> frozenset[Flight]:
+    """The computations that the current call is made inside of."""
+    return frozenset(flight for flight in _inside.get() if not flight.ended)
+
+
+def enter(*flights: Flight) -> None:
+    """Marks what the current context calls from now on as part of these computations, for as long as they last.
+
+    For a computation that is no call made here; without any, those that have ended are let go of.
+    """
+    _inside.set(inside().union(flights))
 
 
 def _may_wait(whom: Patience, flight: Flight) -> bool:

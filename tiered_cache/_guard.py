@@ -6,7 +6,7 @@ The store's are counted here and go on to the caller as StoreUnavailableError.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from time import monotonic, perf_counter
 from typing import Literal, TypeVar
@@ -17,7 +17,7 @@ from ._errors import ConfigurationError, FrontFailure, FrontUnavailableError, Sc
 from ._options import Options, milliseconds
 from ._rule import Step
 from ._stats import Event, Recorder, Timed, logger
-from ._tiers import Emptying, Entry, Found, Front, Notice, Store
+from ._tiers import Emptying, Entry, Found, Front, Notice, Row, Store
 
 T = TypeVar("T")
 Failure = TypeVar("Failure", bound=StoreUnavailableError | SchemaError)
@@ -169,6 +169,12 @@ class GuardedStore:
             raise
         self.breaker.succeeded()
         return found
+
+    async def peek(self, digests: Sequence[bytes]) -> Mapping[bytes, Row]:
+        return await self._exchange("store_peek", len(digests), partial(self._store.peek, digests))
+
+    async def now(self) -> int:
+        return await self._exchange("store_now", 0, self._store.now)
 
     async def write(self, entries: Sequence[Entry], journal: Sequence[bytes]) -> Sequence[int]:
         return await self._exchange("store_write", len(entries), partial(self._store.write, entries, journal))

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Generator, Iterable, Mapping, Sequence
 from functools import partial
+from inspect import iscoroutinefunction
 from typing import Any, TypeVar
 
 from anyio.lowlevel import current_token
 
 from . import _portal as portal
+from ._cached import Decorator
 from ._codecs import Codec
-from ._compute import Computing
+from ._compute import Computing, is_skipped
 from ._errors import ConfigurationError
+from ._explain import Explanation, explain
 from ._flights import patience
+from ._freshness import Freshness, asked
 from ._keys import Path, decode_name
 from ._options import check_ttl
 from ._view import INHERIT, MISSING, Ttl, View, read_across
@@ -57,16 +61,29 @@ class Namespace:
         """The same verbs for synchronous callers, on any thread, one that runs an event loop included."""
         return SyncNamespace(self)
 
-    async def get(self, key: str | bytes, default: Any = None) -> Any:
-        """The value, a new object each time, or `default`. A stored None is a hit: pass `MISSING` to tell."""
-        (value,) = await read_across([(self.view, self.view.scope.key(key))])
+    async def get(self, key: str | bytes, default: Any = None, *, max_age: float | None = None) -> Any:
+        """The value, a new object each time, or `default`. A stored None is a hit: pass `MISSING` to tell.
+
+        With `max_age`, in seconds, a value that was made longer ago is a miss, for this call only; see `freshness`.
+        """
+        judge = None if max_age is None else self.view.shared.judge(asked(max_age))
+        (value,) = await read_across([(self.view, self.view.scope.key(key))], judge=judge)
         return default if value is MISSING else value
 
-    async def get_many(self, keys: Iterable[K]) -> dict[K, Any]:
-        """The values of those keys that were found."""
-        asked = list(dict.fromkeys(keys))
-        values = await read_across([(self.view, self.view.scope.key(key)) for key in asked])
-        return {key: value for key, value in zip(asked, values, strict=True) if value is not MISSING}
+    async def get_many(self, keys: Iterable[K], *, max_age: float | None = None) -> dict[K, Any]:
+        """The values of those keys that were found; with `max_age`, of those that are fresh enough (see `get`)."""
+        names = list(dict.fromkeys(keys))
+        judge = None if max_age is None else self.view.shared.judge(asked(max_age))
+        values = await read_across([(self.view, self.view.scope.key(name)) for name in names], judge=judge)
+        return {name: value for name, value in zip(names, values, strict=True) if value is not MISSING}
+
+    async def explain(self, key: str | bytes) -> Explanation:
+        """Where a `get` of this key would find its value just now, and if nowhere, why; see `Explanation`.
+
+        Asks both tiers. Counts as no read, promotes nothing and changes nothing. Raises nothing for a tier that does
+        not answer.
+        """
+        return await explain(self.view, self.view.scope.key(key))
 
     async def set(self, key: str | bytes, value: Any, *, ttl: Ttl = INHERIT) -> None:
         """Returns once the value is committed. Raises UnsupportedValueError naming the key and the type."""
@@ -122,6 +139,10 @@ class Namespace:
         ttl: Ttl = INHERIT,
         grace: float | None = None,
         wait: float | None = None,
+        skip: Callable[[T], bool] | None = None,
+        max_age: float | None = None,
+        refresh: bool | None = None,
+        only_if_cached: bool | None = None,
     ) -> T:
         """The value, or what `compute` returns, which is then stored.
 
@@ -137,22 +158,80 @@ class Namespace:
         With `grace`, what is stored is kept for so many seconds after its `ttl`. An expired value is returned, in that
         time, to those who ask while another computes a new one; and to who computes, where `compute` raises.
 
+        A result of which `skip` says true is given to all who wait for it in this process, and not stored. So is one
+        that `skip` fails on, which is logged: nobody knows whether it should be.
+
+        With `max_age`, in seconds, what was made longer ago is computed anew; with `refresh`, whatever is there is. Who
+        asks for that while it is computed, here or in another process, is given the new value as well; who does not
+        goes on with the old one. With `only_if_cached`, what is not there raises NotCachedError instead of being
+        computed. None: as `freshness` round the call says.
+
         A store that does not answer costs nobody the result: it is computed and returned, and the failure counted.
-        Raises ConfigurationError for a `grace` without a `ttl`.
+        Raises ConfigurationError for a `grace` without a `ttl`, and for `refresh` together with `only_if_cached`.
         """
-        computing = _computing(self.view, key, ttl, grace, wait)
+        wanted = asked(max_age, refresh, only_if_cached)
+        computing = _computing(self.view, key, ttl, grace, wait, wanted)
+        with computing.watched():
+            return await self._computed(computing, compute, skip)
+
+    async def _computed(
+        self, computing: Computing, compute: Callable[[], Awaitable[T]], skip: Callable[[T], bool] | None
+    ) -> T:
         turn = await computing.await_turn()
         if turn.flight is None:
             return turn.value
         try:
             with computing.leading(turn):
                 value = await compute()
-                await computing.land(turn, value)
+                await computing.land(turn, value, skip=is_skipped(skip, value))
         except Exception:
             value = computing.instead(turn)
             if value is MISSING:
                 raise
         return value
+
+    def cached(
+        self,
+        *,
+        ttl: Ttl = INHERIT,
+        grace: float | None = None,
+        wait: float | None = None,
+        namespace: str | Sequence[str] = (),
+        version: str = "",
+        key: Callable[..., str | bytes] | None = None,
+        ignore: str | Collection[str] = (),
+        skip: Callable[[Any], bool] | None = None,
+    ) -> Decorator:
+        """A decorator: what a function returns is stored by its arguments, and computed once for all who ask meanwhile.
+
+        For functions and methods, `async def` and `def` alike (a synchronous one may be called anywhere, inside a
+        running loop too), and for LangChain's tools. `ttl`, `grace`, `wait` and `skip` are those of `get_or_compute`.
+
+        The key is the `stable_key` of the arguments by their names, defaults included, without those named in `ignore`;
+        or what `key` makes of the arguments. The function has a namespace of its own here: `namespace`, its module and
+        name, and `version`, which you change when it shall begin anew. A method's `self` is an argument like any other.
+        One function that is decorated differently in several places, by something under `cached`, needs a `namespace`
+        for each: it has one name. So do scripts of one file name that share a store.
+
+        The decorated function has the attributes of `Cached` or `AsyncCached`. A result that the codec cannot carry is
+        returned and not stored (`unsupported` in `stats()`).
+
+        Raises ConfigurationError, when it decorates, for what is wrong with any of these, and for a generator; for a
+        lambda and a function that uses variables of the function it is in, without `namespace`: two of one name would
+        share their results. A call raises UnsupportedValueError for arguments that have no stable key.
+        """
+        _computing(self.view, "", ttl, grace, wait)  # what is wrong with these is wrong now
+        if iscoroutinefunction(skip):
+            raise ConfigurationError(f"skip is a plain function (not async), not {skip!r}")
+        segments = (namespace,) if isinstance(namespace, str) else tuple(namespace)
+        return Decorator(
+            lambda *own: self.namespace(*segments, *own),
+            identified=bool(segments),
+            version=version,
+            key=key,
+            ignore=frozenset((ignore,) if isinstance(ignore, str) else ignore),
+            computing={"ttl": ttl, "grace": grace, "wait": wait, "skip": skip},
+        )
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.path!r}>"
@@ -168,13 +247,16 @@ class SyncNamespace:
     def path(self) -> Path:
         return self._namespace.path
 
-    def get(self, key: str | bytes, default: Any = None) -> Any:
-        return portal.call(self._namespace.get, key, default)
+    def get(self, key: str | bytes, default: Any = None, *, max_age: float | None = None) -> Any:
+        return portal.call(partial(self._namespace.get, key, default, max_age=max_age))
 
-    def get_many(self, keys: Iterable[K]) -> dict[K, Any]:
-        asked = list(keys)
-        found: dict[K, Any] = portal.call(partial(self._namespace.get_many, asked))
+    def get_many(self, keys: Iterable[K], *, max_age: float | None = None) -> dict[K, Any]:
+        names = list(keys)
+        found: dict[K, Any] = portal.call(partial(self._namespace.get_many, names, max_age=max_age))
         return found
+
+    def explain(self, key: str | bytes) -> Explanation:
+        return portal.call(self._namespace.explain, key)
 
     def set(self, key: str | bytes, value: Any, *, ttl: Ttl = INHERIT) -> None:
         self.set_many({key: value}, ttl=ttl)
@@ -209,41 +291,53 @@ class SyncNamespace:
         ttl: Ttl = INHERIT,
         grace: float | None = None,
         wait: float | None = None,
+        skip: Callable[[T], bool] | None = None,
+        max_age: float | None = None,
+        refresh: bool | None = None,
+        only_if_cached: bool | None = None,
     ) -> T:
         """As `Namespace.get_or_compute`; `compute` runs in the thread of the caller."""
-        token = patience.set("no one" if _runs_a_loop() else "synchronous")
+        token = patience.set("no one" if runs_a_loop() else "synchronous")
         try:
-            computing = _computing(self._namespace.view, key, ttl, grace, wait)
-            turn = portal.call(computing.await_turn)
-            if turn.flight is None:
-                return turn.value
-            try:
-                with computing.leading(turn):
-                    value = compute()
-                    portal.call(computing.land, turn, value)
-            except Exception:
-                value = computing.instead(turn)
-                if value is MISSING:
-                    raise
-            return value
+            wanted = asked(max_age, refresh, only_if_cached)
+            computing = _computing(self._namespace.view, key, ttl, grace, wait, wanted)
+            with computing.watched():
+                return self._computed(computing, compute, skip)
         finally:
             patience.reset(token)
+
+    def _computed(self, computing: Computing, compute: Callable[[], T], skip: Callable[[T], bool] | None) -> T:
+        turn = portal.call(computing.await_turn)
+        if turn.flight is None:
+            return turn.value
+        try:
+            with computing.leading(turn):
+                value = compute()
+                portal.call(partial(computing.land, turn, value, skip=is_skipped(skip, value)))
+        except Exception:
+            value = computing.instead(turn)
+            if value is MISSING:
+                raise
+        return value
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.path!r}>"
 
 
-def _computing(view: View, key: str | bytes, ttl: Ttl, grace: float | None, wait: float | None) -> Computing:
+def _computing(
+    view: View, key: str | bytes, ttl: Ttl, grace: float | None, wait: float | None, wanted: Freshness | None = None
+) -> Computing:
     """Raises ConfigurationError for what is wrong with any of these: that must not cost a computation."""
     seconds = view.ttl(ttl)
     if grace is not None and seconds is None:
         raise ConfigurationError("grace begins where a ttl ends: give a ttl as well")
     if wait is not None and not (type(wait) in (int, float) and wait >= 0):
         raise ConfigurationError(f"wait is a number of seconds, 0 or more, or None, not {wait!r}")
-    return Computing(view, key, seconds, None if grace is None else check_ttl(grace), wait)
+    return Computing(view, key, seconds, None if grace is None else check_ttl(grace), wait, wanted)
 
 
-def _runs_a_loop() -> bool:
+def runs_a_loop() -> bool:
+    """Whether the current thread runs an event loop."""
     try:
         current_token()
     except RuntimeError:  # as its subclasses of anyio and of sniffio say, each in its releases

@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
+from contextlib import suppress
 from contextvars import Context
 from typing import Any, TypeVar
 
@@ -88,6 +89,14 @@ def submit(work: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> Future[T]
     except RuntimeError:  # the loop has ended, with the program
         call.close()
         raise
+
+
+def soon(work: Callable[[], object]) -> None:
+    """Calls `work()` on that loop, soon, where it is running; for finalizers: takes no lock and starts no thread."""
+    thread = _running
+    if thread is not None:
+        with suppress(RuntimeError):  # the loop has ended, with the program
+            thread.loop.call_soon_threadsafe(work, context=Context())
 
 
 def _stop() -> None:

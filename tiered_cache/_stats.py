@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from bisect import bisect_left
 from collections import Counter
@@ -11,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
 from ._breaker import State
-from ._errors import FrontFailure
+from ._errors import ConfigurationError, FrontFailure
 from ._fork import forget_after_fork
+from ._keys import Path
 
 logger: Final = logging.getLogger("tiered_cache")
 
@@ -31,6 +33,7 @@ Count = Literal[
     "stale",
     "corrupt",
     "unsupported",
+    "skipped",
     "front_errors",
     "front_spared",
     "unmarked",
@@ -40,7 +43,17 @@ Count = Literal[
     "adapter_errors",
     "reclaimed",
 ]
-Timed = Literal["front_read", "front_step", "store_read", "store_write", "store_delete", "store_clear", "store_journal"]
+Timed = Literal[
+    "front_read",
+    "front_step",
+    "store_read",
+    "store_write",
+    "store_delete",
+    "store_clear",
+    "store_journal",
+    "store_peek",
+    "store_now",
+]
 
 # Upper bounds in seconds, a fifth of a decade apart from 10 us to 100 s: enough to tell 1 ms from 2 ms.
 _BOUNDS: Final = tuple(1e-5 * 10 ** (i / 5) for i in range(36))
@@ -48,12 +61,16 @@ _BOUNDS: Final = tuple(1e-5 * 10 ** (i / 5) for i in range(36))
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """How long exchanges with a tier took. Percentiles, in seconds, are upper bounds of buckets 58 % wide."""
+    """How long exchanges with a tier took, in seconds; `total` is all of them together.
+
+    Percentiles are upper bounds of buckets 58 % wide.
+    """
 
     count: int
     p50: float
     p99: float
     max: float
+    total: float
 
 
 class Audited(NamedTuple):
@@ -65,6 +82,39 @@ class Audited(NamedTuple):
     @property
     def per_million(self) -> float:
         return 1e6 * self.inconsistent / self.checked if self.checked else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What a million tokens cost, in the currency of your choice: those of the prompt, and those of the answer.
+
+    Raises ConfigurationError unless both are numbers, 0 or more.
+    """
+
+    input: float
+    output: float
+
+    def __post_init__(self) -> None:
+        for each in (self.input, self.output):
+            if type(each) not in (int, float) or not 0 <= each < math.inf:
+                raise ConfigurationError(f"a price is a number for a million tokens, 0 or more, not {each!r}")
+
+    def of(self, input_tokens: int, output_tokens: int) -> float:
+        return (input_tokens * self.input + output_tokens * self.output) / 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What the hits of one model's answers would have cost without the cache.
+
+    Tokens are those that the answers said they had used, and 0 for answers that said nothing. `cost` is theirs at the
+    price given for the model, None where none was; discounts for prompts that the provider had cached are not in it.
+    """
+
+    hits: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +131,8 @@ class Stats:
     deletes: int = 0
     #: Namespaces cleared.
     clears: int = 0
-    #: Values computed by `get_or_compute`; calls of it that were given what another call in this process computed; that
+    #: Values computed by `get_or_compute` (and, with `single_flight`, by the models of a LangChainCache, whose lookups
+    #: then count as calls of it); calls of it that were given what another call in this process computed; that
     #: waited for another process; whose result was not stored, since the key was changed meanwhile; that were given an
     #: expired value in its time of grace.
     computed: int = 0
@@ -91,8 +142,10 @@ class Stats:
     stale: int = 0
     #: Cells, rows and payloads that could not be read. Each was a miss.
     corrupt: int = 0
-    #: Values an adapter could not store since they would not have come out equal.
+    #: Values an adapter, or a function under `cached`, could not store since they would not have come out equal.
     unsupported: int = 0
+    #: Answers that `should_cache` of an adapter did not want stored.
+    skipped: int = 0
     #: Exchanges with the front that failed, and those that it was spared since it kept failing.
     front_errors: int = 0
     front_spared: int = 0
@@ -114,10 +167,14 @@ class Stats:
     breakers: Mapping[str, State] = field(default_factory=dict[str, "State"])
     #: What the audit found (option `audit_share`), by the age of a hit in seconds when it was looked at again.
     audit: Mapping[float, Audited] = field(default_factory=dict[float, Audited])
-    #: By kind of exchange: front_read, front_step; store_read, store_write, store_delete, store_clear, store_journal.
+    #: By kind of exchange: front_read, front_step; store_read, store_write, store_delete, store_clear, store_journal,
+    #: store_peek (a key that is computed anew), store_now (the store's clock, for ages).
     latency: Mapping[str, Latency] = field(default_factory=dict[str, Latency])
     #: How many keys shared an exchange, on average, by the same kinds.
     batch_size: Mapping[str, float] = field(default_factory=dict[str, float])
+    #: What hits of models' answers saved, by the namespace of the adapter and the name that the model gave itself
+    #: ("unknown" where it gave none). Beyond 1024 such pairs, all others are one: `((), "others")`.
+    saved: Mapping[tuple[Path, str], Saved] = field(default_factory=dict[tuple[Path, str], "Saved"])
 
     @property
     def hits(self) -> int:
@@ -128,6 +185,21 @@ class Stats:
         """The share of keys that were found; 0.0 before the first read."""
         asked = self.hits + self.misses
         return self.hits / asked if asked else 0.0
+
+
+# Names of models come from data: more than a service has, and few enough to be kept.
+MODELS_COUNTED: Final = 1024
+_OTHERS: Final[tuple[Path, str]] = ((), "others")
+
+
+@dataclass
+class _Tally:
+    """What becomes a `Saved`, while it is being counted."""
+
+    hits: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: float | None = None
 
 
 class Event(NamedTuple):
@@ -152,7 +224,9 @@ class Recorder:
         self._failures: Counter[str] = Counter()
         self._buckets: dict[str, list[int]] = {}
         self._longest: dict[str, float] = {}
+        self._seconds: dict[str, float] = {}
         self._keys: Counter[str] = Counter()
+        self._saved: dict[tuple[Path, str], _Tally] = {}
 
     def add(self, count: Count, n: int = 1) -> None:
         if n:
@@ -180,7 +254,21 @@ class Recorder:
             buckets = self._buckets.setdefault(kind, [0] * (len(_BOUNDS) + 1))
             buckets[bisect_left(_BOUNDS, seconds)] += 1
             self._longest[kind] = max(seconds, self._longest.get(kind, 0.0))
+            self._seconds[kind] = seconds + self._seconds.get(kind, 0.0)
             self._keys[kind] += keys
+
+    def saved(self, path: Path, model: str, input_tokens: int, output_tokens: int, cost: float | None) -> None:
+        """A hit of a model's answer, and what making it again would have taken."""
+        with self._lock:
+            tally = self._saved.get((path, model))
+            if tally is None:
+                key = (path, model) if len(self._saved) < MODELS_COUNTED else _OTHERS
+                tally = self._saved.setdefault(key, _Tally())
+            tally.hits += 1
+            tally.input_tokens += input_tokens
+            tally.output_tokens += output_tokens
+            if cost is not None:
+                tally.cost = cost + (tally.cost or 0.0)
 
     def snapshot(
         self, audit: Mapping[float, Audited] | None = None, breakers: Mapping[str, State] | None = None
@@ -195,11 +283,13 @@ class Recorder:
                 audit=dict(audit or {}),
                 latency=latency,
                 batch_size=batch_size,
+                saved={key: Saved(**vars(tally)) for key, tally in self._saved.items()},
             )
 
     def _latency(self, kind: str, buckets: list[int]) -> Latency:
         longest = self._longest[kind]
-        return Latency(sum(buckets), _quantile(buckets, 0.5, longest), _quantile(buckets, 0.99, longest), longest)
+        p50, p99 = (_quantile(buckets, share, longest) for share in (0.5, 0.99))
+        return Latency(sum(buckets), p50, p99, longest, self._seconds[kind])
 
 
 def _quantile(buckets: list[int], share: float, longest: float) -> float:

@@ -99,6 +99,17 @@ class Store(Protocol):
         """
         ...
 
+    async def peek(self, digests: Sequence[bytes]) -> Mapping[bytes, Row]:
+        """Rows as they are, by digest: cleared and expired ones as well, as long as they were not removed.
+
+        `left` is 0 or less for those that have expired, whether or not they are in their time of grace.
+        """
+        ...
+
+    async def now(self) -> int:
+        """What the store's clock shows, in milliseconds since 1970: the clock by which its entries expire."""
+        ...
+
     async def write(self, entries: Sequence[Entry], journal: Sequence[bytes] = ()) -> Sequence[int]:
         """Commits all entries (no two with one digest) in one transaction; returns their versions in their order."""
         ...

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Final, Literal
 
-from ._cells import payload_of, seal
+from ._cells import made_at, payload_of, seal
 from ._codecs import Codec, checked
 from ._engine import Change, Engine, Result
 from ._errors import StoreUnavailableError, UnsupportedValueError
 from ._flights import Flights
+from ._freshness import Freshness, around
 from ._keys import Key, Scope, encode_text, scope_of
+from ._look import Answer
+from ._observe import NOBODY, Observers, Watch
 from ._options import check_ttl, milliseconds
 from ._stats import Recorder
 
@@ -44,6 +47,19 @@ _SHOWN_CHARACTERS: Final = 60
 
 Ttl = float | None | Literal[Inherit.INHERIT]
 
+#: Whether an intact envelope is fresh enough for one reader.
+Judge = Callable[[bytes], bool]
+
+
+def everything_is_fresh(envelope: bytes) -> bool:
+    """The judge of a reader who asks for nothing, whatever is said round him."""
+    return True
+
+
+def nothing_is_fresh(envelope: bytes) -> bool:
+    """The judge of a reader who wants everything anew."""
+    return False
+
 
 @dataclass(frozen=True, slots=True)
 class Shared:
@@ -55,21 +71,39 @@ class Shared:
     serve_miss: bool
     compress_above: int | None
     lease_ttl: float
+    observers: Observers
+
+    def judge(self, wanted: Freshness | None) -> Judge | None:
+        """None where everything is fresh enough. Before one is asked, the engine is to `learn_time`."""
+        if wanted is None:
+            return None
+        if wanted.refresh:
+            return nothing_is_fresh
+        if wanted.max_age is None:
+            return None
+        clock, most = self.engine.clock, milliseconds(wanted.max_age)
+
+        def is_young(envelope: bytes) -> bool:
+            age = clock.age(made_at(envelope))
+            return age is not None and age <= most
+
+        return is_young
 
     async def write(self, changes: Sequence[Change]) -> None:
-        with self.flights.overtaken(change.key for change in changes):
+        keys = [change.key for change in changes]
+        with self.observers.of_keys("set", keys), self.flights.overtaken(keys):
             await self.engine.write(changes)
 
     async def delete(self, keys: Sequence[Key]) -> None:
-        with self.flights.overtaken(keys):
+        with self.observers.of_keys("delete", keys), self.flights.overtaken(keys):
             await self.engine.delete(keys)
 
     async def clear(self, scope: Scope) -> None:
-        with self.flights.cleared(scope):
+        with self.observers.operation("clear", scope.path), self.flights.cleared(scope):
             await self.engine.clear(scope)
 
     async def erase(self, scope: Scope) -> int:
-        with self.flights.cleared(scope):
+        with self.observers.operation("erase", scope.path), self.flights.cleared(scope):
             return await self.engine.erase(scope)
 
 
@@ -108,10 +142,13 @@ class View:
             payload = codec.encode(value)
         except UnsupportedValueError as error:
             raise UnsupportedValueError(f"{_shown(name)}: {error}") from error
+        except Exception as error:  # a codec may raise anything; its message may quote the value
+            raise UnsupportedValueError(f"{_shown(name)}: the codec raised {type(error).__name__}") from error
         milli = None if ttl is None else milliseconds(check_ttl(ttl))
-        return Change(key, seal(key.digest, codec.id, payload, self.shared.compress_above), milli, self.settings.listed)
+        envelope = seal(key.digest, codec.id, payload, self.shared.compress_above, self.shared.engine.clock.earliest())
+        return Change(key, envelope, milli, self.settings.listed)
 
-    def value(self, result: Result) -> Any:
+    def value(self, result: Result, judge: Judge | None = None) -> Any:
         """A new object, or MISSING. Raises the error where the store would have been needed."""
         if isinstance(result, StoreUnavailableError):
             if self.shared.serve_miss:
@@ -119,7 +156,7 @@ class View:
             raise result.with_traceback(None)  # one for all who asked: it would collect their tracebacks
         if result is None:
             return MISSING
-        value = self.open(result.envelope)
+        value = self.open(result.envelope) if judge is None or judge(result.envelope) else MISSING
         if value is MISSING:  # it was counted as a hit when it was found
             self.shared.recorder.add("hits_front" if result.from_front else "hits_store", -1)
             self.shared.recorder.add("misses")
@@ -148,9 +185,62 @@ def _shown(name: str | bytes) -> str:
     return text if len(name) <= _SHOWN_CHARACTERS else f"{text}..."
 
 
-async def read_across(wanted: Sequence[tuple[View, Key]]) -> list[Any]:
-    """One value or MISSING each, for keys of any namespaces of one cache, in one exchange."""
+async def read_across(
+    wanted: Sequence[tuple[View, Key]], watch: Watch | None = None, judge: Judge | None = None
+) -> list[Any]:
+    """One value or MISSING each, for keys of any namespaces of one cache, in one exchange.
+
+    Those that are fresh enough for `judge`; None: for what is said round the call. With a `watch` it is a part of that
+    operation, else one of its own. Raises the error where the store would have been needed.
+    """
     if not wanted:
         return []
-    results = await wanted[0][0].shared.engine.read([key for _, key in wanted])
+    shared = wanted[0][0].shared
+    if shared.observers.told or judge is not None or around.get() is not None:
+        values, error = await (find_across(wanted, judge) if watch is None else _find(wanted, watch, judge))
+        if error is not None and not shared.serve_miss:
+            raise error.with_traceback(None)
+        return values
+    results = await shared.engine.read([key for _, key in wanted])
     return [view.value(result) for (view, _), result in zip(wanted, results, strict=True)]
+
+
+async def find_across(
+    wanted: Sequence[tuple[View, Key]], judge: Judge | None = None
+) -> tuple[list[Any], StoreUnavailableError | None]:
+    """The same for those who take what there is: the values, and the error where the store would have been needed."""
+    shared = wanted[0][0].shared
+    with shared.observers.of_keys("get", [key for _, key in wanted]) as watch:
+        values, error = await _find(wanted, watch, judge)
+        if error is not None and not shared.serve_miss:
+            watch.failed(error)
+        return values, error
+
+
+async def _find(
+    wanted: Sequence[tuple[View, Key]], watch: Watch, judge: Judge | None
+) -> tuple[list[Any], StoreUnavailableError | None]:
+    shared = wanted[0][0].shared
+    if judge is None:
+        judge = shared.judge(around.get())
+    if judge is nothing_is_fresh:
+        shared.recorder.add("misses", len(wanted))
+        results: Sequence[Result] = [None] * len(wanted)
+    else:
+        results = await shared.engine.read([key for _, key in wanted])
+    if judge is not None:
+        await shared.engine.learn_time()
+    error = next((result for result in results if isinstance(result, StoreUnavailableError)), None)
+    values = [
+        MISSING if isinstance(result, StoreUnavailableError) else view.value(result, judge)
+        for (view, _), result in zip(wanted, results, strict=True)
+    ]
+    if watch is not NOBODY:
+        had = [
+            result.from_front
+            for result, value in zip(results, values, strict=True)
+            if value is not MISSING and isinstance(result, Answer)
+        ]
+        front = sum(had)
+        watch.found(front, len(had) - front, len(values) - len(had))
+    return values, error

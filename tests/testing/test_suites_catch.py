@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -10,7 +10,7 @@ import anyio.lowlevel
 import pytest
 
 from tests.doubles import DictStore
-from tiered_cache import Entry, Found, Front, MemoryFront, Step, Store
+from tiered_cache import Entry, Found, Front, MemoryFront, Row, Step, Store
 from tiered_cache._rule import MARK_READ, MARK_WRITE, SETTLE_READ, SETTLE_WRITE
 from tiered_cache._tiers import Emptying, Notice
 from tiered_cache.testing import FrontSuite, ManualClock, StoreSuite
@@ -155,6 +155,20 @@ class Lingering(DictStore):
         return await super().read(digests, addresses, stale=True)
 
 
+class Timeless(DictStore):
+    """It does not know what time it is."""
+
+    async def now(self) -> int:
+        return 0
+
+
+class Ashamed(DictStore):
+    """What has expired is not shown to anybody."""
+
+    async def peek(self, digests: Sequence[bytes]) -> Mapping[bytes, Row]:
+        return (await self.read(digests, [], stale=True)).rows
+
+
 class Forgetful(DictStore):
     """Nothing is recorded where it is a clear."""
 
@@ -197,6 +211,8 @@ STORES: list[tuple[type[DictStore], str]] = [
     (Careless, "test_cleared_rows_are_emptied_in_the_front_before_they_go"),
     (Hasty, "test_a_row_rewritten_after_it_was_found_stays"),
     (Lingering, "test_in_its_time_of_grace_a_row_is_there_for_those_who_take_stale_ones"),
+    (Timeless, "test_its_time_is_that_by_which_entries_expire"),
+    (Ashamed, "test_a_row_can_be_looked_at_until_it_is_removed"),
     (Forgetful, "test_every_change_can_be_recorded"),
     (Forgiving, "test_a_notice_that_was_recorded_again_outlives_its_acknowledgement"),
     (Folding, "test_only_what_begins_with_the_prefix_is_listed_and_no_more_than_asked_for"),

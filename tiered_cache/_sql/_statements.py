@@ -79,6 +79,8 @@ class Statements:
         self._tables = tables
         self._dialect = dialect
         self._read = {stale: self._reading(stale=stale) for stale in (False, True)}
+        self._peek = self._peeking()
+        self._now = select(dialect.now)
         self._journal = {ending: self._listing(ending) for ending in (False, True)}
         self._names = self._naming()
         self._expired = self._expiring()
@@ -166,6 +168,16 @@ class Statements:
                 for part in _parts(addresses, size):
                     look((), part)
         return Found(rows, watermarks)
+
+    def peek(self, conn: Connection, digests: Sequence[bytes]) -> dict[bytes, Row]:
+        rows: dict[bytes, Row] = {}
+        for part in _parts(digests, self._dialect.list_size):
+            for digest, *row in _rows(conn, self._peek, {"digests": list(part)}):
+                rows[digest] = Row(*row)
+        return rows
+
+    def now(self, conn: Connection) -> int:
+        return conn.execute(self._now).scalar_one()
 
     def write(self, conn: Connection, entries: Sequence[Entry], journal: Sequence[bytes]) -> list[int]:
         versions = self._dialect.write(conn, sorted(entries, key=lambda entry: entry.digest), journal)
@@ -260,6 +272,12 @@ class Statements:
         rows = rows.where(among(entry.digest, "digests"), is_there)
         marks = select(literal_column("0", Integer), mark.address, typed(mark.version), null(), null())
         return union_all(rows, marks.where(among(mark.address, "addresses")))
+
+    def _peeking(self) -> Any:
+        entry, typed = self._tables.entry.c, self._dialect.typed
+        left = self._fresh_until - self._dialect.now
+        rows = select(entry.digest, typed(entry.version), typed(left), typed(entry.envelope))
+        return rows.where(self._dialect.among(entry.digest, "digests"))
 
     def _naming(self) -> Any:
         """Looks at a fixed number of rows: one that went on to the next match could have to look at all."""

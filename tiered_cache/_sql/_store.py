@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tiered_cache._errors import ConfigurationError, SchemaError
 from tiered_cache._fork import forget_after_fork
-from tiered_cache._tiers import Emptying, Entry, Found, Notice
+from tiered_cache._tiers import Emptying, Entry, Found, Notice, Row
 
 from ._connect import connect
 from ._dialects import Postgres, Sqlite
@@ -102,6 +102,12 @@ class SqlStore:
 
     async def read(self, digests: Sequence[bytes], addresses: Sequence[bytes], *, stale: bool = False) -> Found:
         return await self._ask(lambda conn: self._statements.read(conn, digests, addresses, stale=stale))
+
+    async def peek(self, digests: Sequence[bytes]) -> Mapping[bytes, Row]:
+        return await self._ask(lambda conn: self._statements.peek(conn, digests))
+
+    async def now(self) -> int:
+        return await self._ask(self._statements.now)
 
     async def write(self, entries: Sequence[Entry], journal: Sequence[bytes] = ()) -> Sequence[int]:
         if not entries:

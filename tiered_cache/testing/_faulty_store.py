@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from tiered_cache._errors import StoreUnavailableError
-from tiered_cache._tiers import Emptying, Entry, Found, Notice, Store
+from tiered_cache._tiers import Emptying, Entry, Found, Notice, Row, Store
 
 from ._faults import Faulty, When
 
@@ -38,6 +38,12 @@ class FaultyStore(Faulty):
 
     async def read(self, digests: Sequence[bytes], addresses: Sequence[bytes], *, stale: bool = False) -> Found:
         return await self._pass_on("read", digests, partial(self.inner.read, digests, addresses, stale=stale))
+
+    async def peek(self, digests: Sequence[bytes]) -> Mapping[bytes, Row]:
+        return await self._pass_on("peek", digests, partial(self.inner.peek, digests))
+
+    async def now(self) -> int:
+        return await self._pass_on("now", (), self.inner.now)
 
     async def write(self, entries: Sequence[Entry], journal: Sequence[bytes] = ()) -> Sequence[int]:
         digests = [entry.digest for entry in entries]
@@ -73,7 +79,9 @@ class FaultyStore(Faulty):
         return StoreUnavailableError(message, outcome_known=when == "before")
 
     def _damaged(self, answer: Any) -> Any:
-        if not isinstance(answer, Found):
-            return answer
-        rows = {key: row._replace(envelope=self._damage(row.envelope)) for key, row in answer.rows.items()}
-        return Found(rows, answer.watermarks)
+        if isinstance(answer, Found):
+            return Found(self._damaged_rows(answer.rows), answer.watermarks)
+        return self._damaged_rows(cast("Mapping[bytes, Row]", answer)) if isinstance(answer, Mapping) else answer
+
+    def _damaged_rows(self, rows: Mapping[bytes, Row]) -> Mapping[bytes, Row]:
+        return {key: row._replace(envelope=self._damage(row.envelope)) for key, row in rows.items()}

@@ -10,6 +10,7 @@ from ._entries import A, B, content, digest, entry
 from ._store_base import StoreTests
 
 _EVERY_BYTE: Final = bytes(range(256))
+_PATIENCE_SECONDS: Final = 100
 
 
 class RowSuite(StoreTests):
@@ -151,6 +152,49 @@ class RowSuite(StoreTests):
             assert left is not None
             assert 40_000 < left <= 100_000
             await self.expired(store, "b")
+
+    async def test_its_time_is_that_by_which_entries_expire(self) -> None:
+        async with self.ready() as store:
+            if self.clock is not None:
+                before = await store.now()
+                assert before == round(self.clock() * 1000)
+                self.clock.advance(1.5)
+                assert await store.now() == before + 1500
+            before = await store.now()
+            await store.write([entry("a", ttl=100_000)])
+            written = await store.now()
+            left = (await store.read([digest("a")], [])).rows[digest("a")].left
+            read = await store.now()
+            assert left is not None
+            assert before + 100_000 - read <= left <= 100_000
+            assert before <= written <= read < before + 1000 * _PATIENCE_SECONDS
+
+    async def test_a_row_can_be_looked_at_until_it_is_removed(self) -> None:
+        async with self.ready() as store:
+            entries = [entry("a", b"1"), entry("b", b"2", ttl=1), entry("c", b"3", ttl=1)._replace(grace=600_000)]
+            versions = await store.write(entries)
+            await self.expired(store, "b", "c")
+            await store.clear(A)
+            keys = [digest(x) for x in ("c", "a", "nobody", "b")]
+            rows = await store.peek(keys)
+            assert {key: row[::2] for key, row in rows.items()} == {
+                each.digest: (version, each.envelope) for each, version in zip(entries, versions, strict=True)
+            }
+            assert rows[digest("a")].left is None
+            for name in "bc":
+                left = rows[digest(name)].left
+                assert left is not None
+                assert -1000 * _PATIENCE_SECONDS < left <= 0
+            await store.delete([digest("b")])
+            assert digest("b") not in await store.peek(keys)
+            assert await store.peek([]) == {}
+
+    async def test_more_rows_than_fit_one_list_are_looked_at(self) -> None:
+        async with self.ready() as store:
+            entries = [entry(i) for i in range(2000)]
+            versions = await store.write(entries)
+            rows = await store.peek([e.digest for e in entries])
+            assert [rows[e.digest].version for e in entries] == list(versions)
 
     # --- names --------------------------------------------------------------------------------------------------------
 
