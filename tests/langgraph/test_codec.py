@@ -23,6 +23,7 @@ from langgraph.types import Command, Interrupt, Send
 from pydantic import BaseModel
 
 from tiered_cache import CorruptValueError, UnsupportedValueError
+from tiered_cache.langgraph import _codec
 from tiered_cache.langgraph._codec import LangGraphCodec, StrictSerializer
 
 CODEC = LangGraphCodec(StrictSerializer())
@@ -66,6 +67,15 @@ class Model(BaseModel):
     inner: Document | None = None
 
 
+# Extra fields, and classes in what has no declared type: for the serializer, as a whole.
+EXTRAS: list[Any] = [
+    AIMessage("x", mood="calm"),
+    AIMessage("x", additional_kwargs={"on": datetime.date(2026, 1, 2), "by": uuid.UUID(int=1)}),
+    ToolMessage("4", tool_call_id="c1", artifact=decimal.Decimal("1.10")),
+    AIMessage("x", additional_kwargs={"\0t": [1], "b": b"\0"}),
+]
+
+
 class Colour(enum.Enum):
     RED = "red"
 
@@ -102,6 +112,26 @@ def test_what_is_carried_comes_out_equal_type_and_all(value: Any) -> None:
     found = CODEC.decode(CODEC.encode(value))
     assert same(found, value)
     assert found is not value or isinstance(value, (bool, int, float, str, bytes, tuple, type(None)))
+
+
+@pytest.mark.parametrize("value", EXTRAS, ids=repr)
+def test_whatever_a_message_holds_comes_out_equal(value: Any) -> None:
+    assert same(CODEC.decode(CODEC.encode(deque([("messages", [value])]))), deque([("messages", [value])]))
+
+
+@pytest.mark.parametrize("value", [ANSWER, HumanMessage("hi"), *EXTRAS], ids=repr)
+def test_messages_that_the_serializer_wrote_are_read_for_ever(value: Any) -> None:
+    """As payloads were before messages were spelled out."""
+    kind, data = StrictSerializer().dumps_typed({"\0q": [None, [{"\0t": ["messages", [value]]}]]})
+    classes: list[type] = []
+    _codec._add_classes([value], classes)
+    payload = bytes((len(kind),)) + kind.encode() + _codec._shape(classes) + data
+    assert same(CODEC.decode(payload), deque([("messages", [value])]))
+
+
+def test_a_plain_message_needs_no_class_of_its_own_in_the_payload() -> None:
+    assert b"langchain_core" in CODEC.encode([EXTRAS[1]])
+    assert b"langchain_core" not in CODEC.encode([ANSWER])
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.0, [float("nan")], np.array([np.nan, 1])], ids=repr)

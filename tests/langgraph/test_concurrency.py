@@ -18,6 +18,7 @@ from langgraph.graph import START, StateGraph
 from langgraph.types import CachePolicy
 
 from tests.langgraph.graphs import TwoNodes
+from tests.langgraph.running import Wrapping
 from tests.worlds import World
 from tiered_cache import TieredCache
 from tiered_cache.langgraph import LangGraphCache
@@ -95,7 +96,7 @@ class Gated(LangGraphCache[Any]):
 
     async def _find(self, keys: Iterable[Any]) -> Any:
         asked = list(keys)
-        if any(key[0][1].endswith("helper") for key in asked):
+        if any(key[0][-1].endswith("helper") for key in asked):
             self.looking.set()
             await self.stored.wait()
         return await super()._find(asked)
@@ -110,7 +111,10 @@ class Reduced(TypedDict):
 
 
 @pytest.mark.parametrize("world", ["embedded"], indirect=True)
-async def test_a_task_that_runs_while_its_key_is_asked_again_writes_once(cache: TieredCache) -> None:
+@pytest.mark.parametrize("prefix", [(), ("named otherwise",)], ids=["own keys", "keys of a cache that renames them"])
+async def test_a_task_that_runs_while_its_key_is_asked_again_writes_once(
+    cache: TieredCache, prefix: tuple[str, ...]
+) -> None:
     """LangGraph asks for all running tasks when one starts another, and adds what it finds to their own writes."""
     results = Gated(cache)
     results.hold()
@@ -132,7 +136,7 @@ async def test_a_task_that_runs_while_its_key_is_asked_again_writes_once(cache: 
     builder.add_edge(START, "a")
     builder.add_edge(START, "b")
     with anyio.fail_after(20):
-        assert sorted((await builder.compile(cache=results).ainvoke({"xs": []}))["xs"]) == ["a", "b"]
+        assert sorted((await builder.compile(cache=Wrapping(results, prefix)).ainvoke({"xs": []}))["xs"]) == ["a", "b"]
 
 
 @pytest.mark.parametrize("world", ["embedded"], indirect=True)

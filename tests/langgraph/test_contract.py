@@ -132,6 +132,24 @@ async def test_what_is_set_after_a_clear_stays(faces: Faces) -> None:
     assert await faces.get([key(("n",))]) == {key(("n",)): "new"}
 
 
+NO_RESULTS: list[Any] = [
+    deque(),
+    deque([("__error__", "it failed")]),
+    deque([("xs", 1), ("__interrupt__", ())]),
+    deque([("__resume__", [1])]),
+]
+
+
+@pytest.mark.parametrize("writes", NO_RESULTS, ids=repr)
+async def test_what_a_failed_or_interrupted_task_wrote_is_no_result(
+    faces: Faces, cache: TieredCache, writes: Any
+) -> None:
+    await faces.set({key(("n",)): (writes, None), key(("m",)): (deque([("xs", 1), ("__resume__", [1])]), None)})
+    found = await faces.get([key(("n",)), key(("m",))])
+    assert found == {key(("m",)): deque([("xs", 1), ("__resume__", [1])])}
+    assert cache.stats().unsupported == cache.stats().adapter_errors == 0
+
+
 @pytest.mark.parametrize("ttl", [0, -1, -0.5, 0.0, float("-inf")])
 async def test_a_ttl_that_is_over_expires_what_was_there_at_once(faces: Faces, ttl: float) -> None:
     await faces.set({key(("n",)): ("there before", None)})
@@ -198,6 +216,38 @@ async def test_two_adapters_share_nothing_unless_they_share_a_namespace(cache: T
     assert [len(await adapter.aget([key(("n",))])) for adapter in adapters] == [1, 1, 1, 0, 1, 1]
     same: LangGraphCache[Any] = LangGraphCache(cache)
     assert await same.aget([key(("n",))]) == {key(("n",)): 0}
+
+
+async def test_another_version_finds_nothing_and_ends_nothing(cache: TieredCache) -> None:
+    versions = [None, "1", "2", "1:n", "\0"]
+    adapters: list[LangGraphCache[Any]] = [LangGraphCache(cache, version=version) for version in versions]
+    everything = [key(()), key(("n",)), key(("version=1",))]
+    for adapter, version in zip(adapters, versions, strict=True):
+        assert await adapter.aget(everything) == {}
+        await adapter.aset(dict.fromkeys(everything, (version, None)))
+    for adapter, version in zip(adapters, versions, strict=True):
+        assert await adapter.aget(everything) == dict.fromkeys(everything, version)
+    await adapters[0].aclear([(), ("n",), ("version=1",)])
+    await adapters[1].aclear()
+    found = [len(await adapter.aget(everything)) for adapter in adapters]
+    assert found == [0, 0, 3, 3, 3]
+    again: LangGraphCache[Any] = LangGraphCache(cache, version="2")
+    assert await again.aget(everything) == dict.fromkeys(everything, "2")
+
+
+async def test_clearing_without_a_version_ends_all_versions(cache: TieredCache) -> None:
+    adapters: list[LangGraphCache[Any]] = [LangGraphCache(cache, version=version) for version in ("1", "2", None)]
+    for adapter in adapters:
+        await adapter.aset({key(("n",)): (1, None)})
+    await adapters[-1].aclear()
+    assert [await adapter.aget([key(("n",))]) for adapter in adapters] == [{}] * 3
+
+
+@pytest.mark.parametrize("world", ["embedded"], indirect=True)
+@pytest.mark.parametrize("version", ["", 2, ("2",)])
+def test_a_version_is_a_name(cache: TieredCache, version: Any) -> None:
+    with pytest.raises(ConfigurationError, match="version is a str that names a deployment"):
+        LangGraphCache(cache, version=version)
 
 
 @pytest.mark.parametrize("world", ["embedded"], indirect=True)

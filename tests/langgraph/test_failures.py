@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import AsyncGenerator
-from typing import Any
+from typing import Any, cast
 
 import fakeredis
 import pytest
 import redis.asyncio
 from langgraph.cache.base import FullKey
+from langgraph.func import entrypoint, task
+from langgraph.types import CachePolicy
 
 from tests.langgraph.graphs import TwoNodes
 from tests.servers import PostgresServer, RedisServer
@@ -132,6 +134,27 @@ class TestValuesAndPayloads:
         assert type((await two.graph.ainvoke({"question": "q"}))["answer"]) is object
         assert dict(two.runs) == {"classify": 1, "answer": 3}
         assert cache.stats().unsupported == 3
+        assert cache.stats().adapter_errors == 0
+
+    async def test_a_task_output_that_cannot_be_stored_fails_no_run(
+        self, cache: TieredCache, results: LangGraphCache[Any]
+    ) -> None:
+        runs: list[int] = []
+
+        @task(cache_policy=CachePolicy())
+        def make(n: int) -> object:
+            runs.append(n)
+            return object() if n % 2 else n
+
+        @entrypoint(cache=results)
+        def workflow(numbers: list[int]) -> list[str]:
+            return [type(each.result()).__name__ for each in [make(n) for n in numbers]]
+
+        flow = cast("Any", workflow)
+        assert flow.invoke([1, 2, 3]) == ["object", "int", "object"]
+        assert await flow.ainvoke([1, 2, 3]) == ["object", "int", "object"]
+        assert sorted(runs) == [1, 1, 2, 3, 3]
+        assert cache.stats().unsupported == 4
         assert cache.stats().adapter_errors == 0
 
     async def test_the_others_of_a_batch_are_stored(self, cache: TieredCache, results: LangGraphCache[Any]) -> None:

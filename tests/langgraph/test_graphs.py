@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any, cast
 
 import pytest
 from langchain_core.messages import AIMessage
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.func import entrypoint, task
 from langgraph.graph import START, StateGraph
-from langgraph.types import CachePolicy, RetryPolicy, Send
+from langgraph.types import CachePolicy, RetryPolicy, Send, interrupt
 
 from tests.langgraph.graphs import State, TwoNodes, by_question
+from tests.langgraph.running import Invoke, ainvoke, invoke
 from tests.worlds import World
 from tiered_cache import TieredCache
 from tiered_cache.langgraph import LangGraphCache
@@ -203,6 +207,34 @@ async def test_a_node_that_failed_is_not_cached(results: LangGraphCache[Any]) ->
     assert len(attempts) == 2
 
 
+@pytest.mark.parametrize("call", [ainvoke, invoke])
+async def test_a_failure_or_an_interrupt_is_never_a_result(cache: TieredCache, call: Invoke) -> None:
+    """`invoke` of older LangGraphs stores them, and this serializer can; a hit would skip the node without a word."""
+    attempts: list[str] = []
+
+    def failing(state: State) -> State:
+        attempts.append("failing")
+        raise RuntimeError("not today")
+
+    def asking(state: State) -> State:
+        attempts.append("asking")
+        return {"answer": interrupt("what now?")}
+
+    results: LangGraphCache[Any] = LangGraphCache(cache, serde=JsonPlusSerializer(pickle_fallback=True))
+    for node in (failing, asking):
+        builder: Any = StateGraph(State)
+        builder.add_node(node.__name__, node, cache_policy=CachePolicy(key_func=by_question))
+        builder.add_edge(START, node.__name__)
+        graph = builder.compile(cache=results, checkpointer=InMemorySaver())
+        for thread in range(3):
+            config = {"configurable": {"thread_id": str(thread)}}
+            with suppress(RuntimeError):
+                found = await call(graph.with_config(config), {"question": "q"})
+                assert found["__interrupt__"][0].value == "what now?"
+    assert attempts == ["failing"] * 3 + ["asking"] * 3
+    assert cache.stats().unsupported == cache.stats().adapter_errors == 0
+
+
 async def test_messages_survive_with_their_tool_calls_and_usage(results: LangGraphCache[Any]) -> None:
     message = AIMessage(
         "hi",
@@ -214,6 +246,24 @@ async def test_messages_survive_with_their_tool_calls_and_usage(results: LangGra
     assert two.total == 2
     assert first == second == (message, "hi")
     assert [type(each) for each in second] == [type(message), type(message.text)]
+
+
+async def test_a_subgraph_compiled_without_a_cache_has_none(results: LangGraphCache[Any]) -> None:
+    inner = TwoNodes(None)
+    builder: Any = StateGraph(State)
+    builder.add_node("inner", inner.graph)
+    builder.add_edge(START, "inner")
+    outer = builder.compile(cache=results)
+    for _ in range(2):
+        await outer.ainvoke({"question": "q"})
+    assert inner.total == 4
+
+
+async def test_a_deployment_with_another_version_runs_its_nodes(cache: TieredCache) -> None:
+    deployed = [TwoNodes(LangGraphCache(cache, version=version)) for version in ("1", "1", "2")]
+    for two in deployed:
+        assert await two.graph.ainvoke({"question": "q"}) == EXPECTED
+    assert [two.total for two in deployed] == [2, 0, 2]
 
 
 async def test_a_subgraph_uses_the_cache_it_was_compiled_with(results: LangGraphCache[Any]) -> None:

@@ -13,7 +13,8 @@ except ModuleNotFoundError as _error:
     raise require_extra("langgraph", "langgraph") from _error
 
 from ._adapter import LangGraphCache
+from ._key import stable_cache_key
 
 del _found
 
-__all__ = ["LangGraphCache"]
+__all__ = ["LangGraphCache", "stable_cache_key"]

@@ -6,6 +6,9 @@ LangGraph's own serializer makes lists of tuples, and a plain dict of an object 
 an error. So tuples and the like are packed (spelled out in dicts) before it sees them; what it gives back for a value
 is compared with the value before it is stored; and the shape, a digest of the classes in it, is compared on reading,
 so that a class renamed or given other fields by a deployment is a miss.
+
+Messages of langchain-core's own classes that hold nothing but plain data are spelled out as well (`_compact`): reading
+them so takes half the time, and there is no class in them to look for.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from langchain_core.messages.base import TextAccessor
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
+from tiered_cache._compact import MESSAGES, message, spelled
 from tiered_cache._errors import CorruptValueError, UnsupportedValueError
 
 _ESCAPE: Final = "\0"
@@ -29,10 +33,11 @@ _TUPLE: Final = _ESCAPE + "t"
 _DEQUE: Final = _ESCAPE + "q"
 _PAIRS: Final = _ESCAPE + "d"
 _TEXT: Final = _ESCAPE + "s"
+_MESSAGE: Final = _ESCAPE + "m"
 
 _SCALARS: Final = frozenset((str, int, float, bool, bytes, type(None)))
 _CONTAINERS: Final = frozenset((list, tuple, deque))
-_PACKED: Final = frozenset((list, tuple, deque, dict, TextAccessor))
+_PACKED: Final = frozenset((list, tuple, deque, dict, TextAccessor, *MESSAGES))
 _SHAPE_BYTES: Final = 8
 
 # Far more than data has, and well below the recursion limit: what runs at that may be anybody's finalizer.
@@ -133,11 +138,28 @@ def _pack(value: Any, levels: int) -> Any:
         return {key: _pack(item, levels) if type(item) in _PACKED else item for key, item in value.items()}
     if kind is TextAccessor:  # what `message.text` is
         return {_TEXT: str(value)}
+    if kind in MESSAGES and not value.model_extra:
+        body = spelled(value)
+        return {_MESSAGE: body} if _is_plain(body, levels) else value
     return value
 
 
 def _packed(values: Iterable[Any], levels: int) -> list[Any]:
     return [_pack(each, levels) if type(each) in _PACKED else each for each in values]
+
+
+def _is_plain(value: Any, levels: int) -> bool:
+    """Whether a serializer gives it back as it is, and nothing in it is to be unpacked."""
+    kind = cast("type[object]", type(value))
+    if kind is list:
+        inner: Iterable[Any] = value
+    elif kind is dict:
+        if any(type(key) is not str for key in value):
+            return False
+        inner = value.values()
+    else:
+        return kind in _SCALARS
+    return levels > 0 and all(type(each) in _SCALARS or _is_plain(each, levels - 1) for each in inner)
 
 
 def _unpack(value: Any, classes: list[type]) -> Any:
@@ -156,6 +178,10 @@ def _unpack(value: Any, classes: list[type]) -> Any:
             return deque(_unpacked(body[1], classes), body[0])
         if key == _PAIRS:
             return {_unpack(key, classes): _unpack(item, classes) for key, item in body}
+        if key == _MESSAGE:
+            made = message(body)
+            classes.append(type(made))
+            return made
         if key == _TEXT:
             classes.append(TextAccessor)
             return TextAccessor(body)
