@@ -14,9 +14,8 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, Generati
 from pydantic import ConfigDict, TypeAdapter, model_validator
 
 from tests.langchain.answers import ANSWERS, ai
-from tiered_cache import UnsupportedValueError
-from tiered_cache.langchain import _compact
-from tiered_cache.langchain._compact import GENERATIONS, MESSAGES
+from tiered_cache import UnsupportedValueError, _compact
+from tiered_cache._compact import GENERATIONS, MESSAGES
 from tiered_cache.langchain._serde import GenerationsCodec, _same
 
 CODEC = GenerationsCodec()

@@ -26,7 +26,14 @@ def embedded(sqlite_url: str) -> TieredCache:
 
 
 def test_the_room_has_one_door() -> None:
-    assert sorted(tiered_cache.langchain.__all__) == ["LangChainCache", "TieredByteStore"]
+    assert sorted(tiered_cache.langchain.__all__) == [
+        "CachedEmbeddings",
+        "LangChainCache",
+        "Remembered",
+        "TieredByteStore",
+        "cached_chat_model",
+        "is_complete",
+    ]
     assert issubclass(LangChainCache, BaseCache)
     assert issubclass(TieredByteStore, BaseStore)
 

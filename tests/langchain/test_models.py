@@ -58,7 +58,7 @@ class TestChatModels:
             assert hit.content == first.content
             assert hit.tool_calls == first.tool_calls
             assert hit.invalid_tool_calls == first.invalid_tool_calls
-            assert hit.response_metadata == first.response_metadata
+            assert hit.response_metadata == {**first.response_metadata, "tiered_cache": {"hit": True}}
             assert hit.additional_kwargs == first.additional_kwargs
             assert first.usage_metadata is not None
             assert hit.usage_metadata is not None

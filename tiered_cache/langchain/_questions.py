@@ -9,10 +9,13 @@ from langchain_core.caches import BaseCache
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.language_models.llms import BaseLLM
+from langchain_core.messages import BaseMessage
 from langchain_core.outputs import Generation
 from langchain_core.runnables import Runnable, RunnableBinding
 
 from tiered_cache._errors import ConfigurationError
+
+from ._views import copied_as, forget_settings, unfinalized
 
 
 class Question(NamedTuple):
@@ -39,10 +42,21 @@ def questions_of(
     if not isinstance(model, (BaseChatModel, BaseLLM)):
         raise ConfigurationError(f"a language model is needed to know its question, not a {type(model).__name__}")
     notes = _Notes()
-    copy = model.model_copy(update={"cache": notes, "callbacks": None})
+    copy: Any = copied_as(unfinalized(type(model)), model, cache=notes, callbacks=None)
     # A context of its own: this is no step of the chain the caller may be in, and none of its handlers hears of it.
     Context().run(copy.invoke, prompt, **arguments)
     return notes.questions
+
+
+def question_of(
+    model: BaseChatModel, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]
+) -> Question:
+    """The same for one call that is under way, with its messages and arguments as langchain-core passes them on."""
+    notes = _Notes()
+    copy = copied_as(type(model), model, cache=notes)
+    forget_settings(copy)
+    BaseChatModel._generate_with_cache(copy, messages, stop=stop, **kwargs)  # noqa: SLF001  (where it asks)
+    return notes.questions[0]
 
 
 class _Notes(BaseCache):

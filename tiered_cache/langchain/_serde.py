@@ -11,9 +11,8 @@ from langchain_core.load import Serializable, dumps, loads
 from langchain_core.messages.base import TextAccessor
 from langchain_core.outputs import Generation
 
+from tiered_cache._compact import GENERATIONS, MESSAGES, pack, unpack
 from tiered_cache._errors import CorruptValueError, UnsupportedValueError
-
-from ._compact import GENERATIONS, MESSAGES, pack, unpack
 
 #: All that a payload can construct. Plain data holders: none of them opens, reads, calls or configures anything.
 _ALLOWED: Final[tuple[type[Serializable], ...]] = (*GENERATIONS, *MESSAGES)

@@ -1,0 +1,108 @@
+"""Freshness said round a model: LangChain passes no arguments on to its caches."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+import pytest
+
+from tests.langchain.models import CountingChat, CountingText
+from tests.worlds import World
+from tiered_cache import NotCachedError, TieredCache, freshness
+from tiered_cache._sql import SqlStore
+from tiered_cache.langchain import LangChainCache, TieredByteStore
+from tiered_cache.testing import ManualClock
+
+pytestmark = pytest.mark.parametrize("world", ["embedded", "servers"], indirect=True)
+
+
+@pytest.fixture(params=[None, 20.0], ids=["alone", "single flight"])
+def shared(request: pytest.FixtureRequest) -> float | None:
+    return request.param
+
+
+class Aged(NamedTuple):
+    cache: TieredCache
+    clock: ManualClock
+
+
+@pytest.fixture
+async def aged(world: World) -> AsyncIterator[Aged]:
+    clock = ManualClock()
+    store = SqlStore(world.store, clock=clock)
+    cache = TieredCache(world.front, store, clock=clock, front_timeout=5.0)
+    yield Aged(cache, clock)
+    await cache.aclose()
+    await store.aclose()
+
+
+async def test_an_answer_that_is_too_old_for_one_caller_is_asked_for_anew_and_replaced(
+    aged: Aged, shared: float | None
+) -> None:
+    llm = CountingChat(cache=LangChainCache(aged.cache, single_flight=shared))
+    await llm.ainvoke("apples?")
+    aged.clock.advance(100)
+    with freshness(max_age=200):
+        assert (await llm.ainvoke("apples?")).text == llm.invoke("apples?").text == "apples? #1"
+    with freshness(max_age=50):
+        assert (await llm.ainvoke("apples?")).text == "apples? #2"
+        assert llm.invoke("apples?").text == "apples? #2"
+    assert llm.invoke("apples?").text == "apples? #2"
+    assert llm.calls == 2
+
+
+async def test_a_model_asked_to_refresh_runs_and_its_answer_replaces_the_old_one(
+    aged: Aged, shared: float | None
+) -> None:
+    llm = CountingChat(cache=LangChainCache(aged.cache, single_flight=shared))
+    assert llm.invoke("apples?").text == "apples? #1"
+    with freshness(refresh=True):
+        assert llm.invoke("apples?").text == "apples? #2"
+        assert (await llm.ainvoke("apples?")).text == "apples? #3"
+    assert (await llm.ainvoke("apples?")).text == "apples? #3"
+    assert llm.calls == 3
+
+
+@pytest.mark.parametrize("kind", [CountingChat, CountingText])
+async def test_a_model_that_would_have_to_be_paid_is_not_called(
+    aged: Aged, kind: type[CountingChat | CountingText], shared: float | None
+) -> None:
+    llm = kind(cache=LangChainCache(aged.cache, single_flight=shared))
+    text = llm.invoke("apples?")
+    with freshness(only_if_cached=True):
+        assert type(text) is type(await llm.ainvoke("apples?"))
+        with pytest.raises(NotCachedError) as caught:
+            await llm.ainvoke("a secret?")
+        with pytest.raises(NotCachedError):
+            llm.invoke("a secret?")
+        with pytest.raises(NotCachedError):
+            await llm.abatch(["apples?", "a secret?"])
+        with freshness(max_age=10):
+            aged.clock.advance(100)
+            with pytest.raises(NotCachedError):
+                llm.invoke("apples?")
+    assert "secret" not in str(caught.value)
+    assert aged.cache.stats().adapter_errors == 0
+    assert llm.calls == 1
+
+
+async def test_with_both_tiers_away_nothing_is_paid_for_either(world: World) -> None:
+    cache = TieredCache("redis://127.0.0.1:1", "sqlite:////nowhere/at/all.db")
+    llm = CountingChat(cache=LangChainCache(cache))
+    with freshness(only_if_cached=True), pytest.raises(NotCachedError):
+        await llm.ainvoke("apples?")
+    assert llm.calls == 0
+    await cache.aclose()
+
+
+async def test_a_byte_store_gives_what_is_fresh_enough(aged: Aged) -> None:
+    store = TieredByteStore(aged.cache)
+    await store.amset([("old", b"1")])
+    aged.clock.advance(100)
+    store.mset([("new", b"2")])
+    with freshness(max_age=50):
+        assert await store.amget(["old", "new"]) == store.mget(["old", "new"]) == [None, b"2"]
+    with freshness(refresh=True):
+        assert await store.amget(["old", "new"]) == store.mget(["old", "new"]) == [None, None]
+    assert store.mget(["old", "new"]) == [b"1", b"2"]
