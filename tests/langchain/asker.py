@@ -26,7 +26,7 @@ async def work(question: str, nth: int) -> None:
 
 
 async def main(front: str, store: str) -> None:
-    async with TieredCache(front, store, lease_ttl=1.0, front_timeout=5.0) as cache:
+    async with TieredCache(front, store, lease_ttl=2.0, front_timeout=5.0) as cache:
         llm = Chat(cache=LangChainCache(cache, single_flight=FOR_EVER), work=work)
         asking = asyncio.create_task(llm.ainvoke("q"))
         while not asking.done() and not cache.stats().waited:  # noqa: ASYNC110  (counters tell nobody)

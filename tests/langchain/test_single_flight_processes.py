@@ -22,7 +22,7 @@ from tiered_cache.langchain import LangChainCache
 from tiered_cache.testing import Gate
 from tiered_cache.testing._gates import PATIENCE_SECONDS
 
-LEASE_SECONDS = 2.0
+LEASE_SECONDS = 1.5
 """Longer than a shared machine stalls: a lease that is renewed in time is never lost."""
 
 SHARED = pytest.mark.parametrize("world", ["servers", "fake"], indirect=True)
@@ -134,7 +134,7 @@ class TestLeases:
             for _ in range(3):
                 tasks.start_soon(other.ask)
             await until(lambda: other.cache.stats().waited == 1)
-            await anyio.sleep(LEASE_SECONDS + 1)  # longer than a lease lives that nobody renews
+            await anyio.sleep(LEASE_SECONDS + 0.5)  # longer than a lease lives that nobody renews
             assert other.found == []
             one.gate.open()
         assert one.found + other.found == ["q #1"] * 5
