@@ -139,8 +139,12 @@ class Schedule:
         self.healed = False
         self.blind: list[tuple[int, int]] = []  # which process could not read the store, and when
         self.lost: set[bytes] = set()  # tokens of those whose mark, or settle, has failed already
+        in_flight = self.random.choice([1, 2])  # whether a crowd has to wait for its turn
         self.caches = [
-            TieredCache(SteppedFront(self, n, naive=naive), SteppedStore(self, n), **PATIENCE) for n in (0, 1)
+            TieredCache(
+                SteppedFront(self, n, naive=naive), SteppedStore(self, n), **PATIENCE, batches_in_flight=in_flight
+            )
+            for n in (0, 1)
         ]
         for cache in self.caches:
             cache.view.shared.engine.on_change = lambda _: None
@@ -241,10 +245,11 @@ class Schedule:
             # Who can neither announce a change nor take it back would leave the others with what they have.
             error = None if point.token in self.lost else FrontUnavailableError("as decided")
             self.lost.update([point.token] if point.token else [])
-        if self.unreachable and point.label.startswith("front") and not self.healed:
-            error = FrontUnavailableError("as decided") if self.random.random() < 0.3 else None
+        if self.unreachable and point.label.startswith("front") and not self.healed and self.random.random() < 0.3:
+            error = FrontUnavailableError("as decided", failure=self.random.choice(["other", "timeout"]))
         if self.scenario == "a failing store" and point.label.startswith("store") and self.random.random() < 0.1:
-            error = StoreUnavailableError("as decided", outcome_known=point.label.endswith("before"))
+            unknown = point.label.endswith("after") or self.random.random() < 0.5
+            error = TimeoutError() if unknown else StoreUnavailableError("as decided")
             if point.label.startswith("store read"):
                 self.blind.append((point.process, self.now))
         self.log(f"{self.now}: {point.process} {point.label}{' fails' if error else ''}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from time import monotonic
 from typing import Any
 
 import anyio
@@ -264,6 +265,141 @@ class TestTiersOfOthers:
         store.fail("read", "before", ConfigurationError("wrong driver"))
         with pytest.raises(ConfigurationError, match="wrong driver"):
             await cache.get("k")
+
+
+class Silence:
+    """Keeps the next call of a name waiting, and then leaves it without an answer."""
+
+    def __init__(self, tier: FaultyFront | FaultyStore, *names: str) -> None:
+        self._noticed, self._over = anyio.Event(), anyio.Event()
+        for name in names:
+            tier.plan(name, "before", self._keep_waiting)
+
+    async def _keep_waiting(self) -> None:
+        self._noticed.set()
+        await self._over.wait()
+        raise TimeoutError
+
+    async def begins(self) -> None:
+        with anyio.fail_after(PATIENCE_SECONDS):
+            await self._noticed.wait()
+
+    async def ends(self) -> None:
+        """When all that can go on has done so."""
+        await anyio.wait_all_tasks_blocked()
+        self._over.set()
+
+
+class TestWhoHasWaitedOnce:
+    """In a crowd, a batch may have to wait for the one before it; but not for the same silence once more."""
+
+    async def ask(self, tiers: Tiers, silence: Silence, verb: Callable[[str], Awaitable[Any]]) -> dict[str, Any]:
+        """What two callers got: one who is kept waiting, and one who has to wait for him."""
+        got: dict[str, Any] = {}
+
+        async def ask(key: str) -> None:
+            try:
+                got[key] = await verb(key)
+            except StoreUnavailableError as error:
+                got[key] = error
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ask, "a")
+            await silence.begins()
+            tasks.start_soon(ask, "b")
+            await silence.ends()
+        return got
+
+    async def tiers(self) -> Tiers:
+        tiers = Tiers(batches_in_flight=1)
+        await tiers.cache.set_many({"a": 1, "b": 2})
+        await tiers.cache.get_many("ab")
+        tiers.front.calls.clear()
+        tiers.store.calls.clear()
+        return tiers
+
+    async def test_reads_go_on_without_the_front(self) -> None:
+        tiers = await self.tiers()
+        assert await self.ask(tiers, Silence(tiers.front, "get"), tiers.cache.get) == {"a": 1, "b": 2}
+        assert (tiers.front.count("get"), tiers.store.count("read")) == (1, 1)  # in which they meet
+        assert tiers.cache.stats().front_spared == 1
+        assert await tiers.cache.get("b") == 2
+        assert (tiers.front.count("get"), tiers.store.count("read")) == (2, 1)  # who comes later asks it
+
+    async def test_nor_do_they_take_marks(self) -> None:
+        tiers = await self.tiers()
+        await tiers.front.vanish(list(tiers.inner._cells))
+        assert await self.ask(tiers, Silence(tiers.front, "mark_read"), tiers.cache.get) == {"a": 1, "b": 2}
+        assert (tiers.front.count("mark_read"), tiers.store.count("read")) == (1, 2)
+
+    async def test_changes_are_told_later(self) -> None:
+        tiers = await self.tiers()
+        silence = Silence(tiers.front, "mark_write", "settle_write")
+        assert await self.ask(tiers, silence, tiers.cache.delete) == {"a": None, "b": None}
+        assert (tiers.front.count("mark_write"), tiers.front.count("settle_write")) == (1, 1)
+        assert tiers.store.count("delete") == 2
+        assert tiers.cache.stats().unmarked == 2
+        assert await tiers.cache.get_many("ab") == {}
+        other = TieredCache(tiers.inner, tiers.rows)
+        assert await other.get_many("ab") == {"a": 1, "b": 2}  # as if the front had been away
+        await tiers.cache.view.shared.engine.deliver()
+        assert await other.get_many("ab") == {}
+
+    async def test_whose_mark_alone_got_no_answer_still_empties_the_cell(self) -> None:
+        """A deadline missed by a busy process must not leave the others with what was."""
+        tiers = await self.tiers()
+        assert await self.ask(tiers, Silence(tiers.front, "mark_write"), tiers.cache.delete) == {"a": None, "b": None}
+        assert tiers.cache.stats().unmarked == 0
+        assert await TieredCache(tiers.inner, tiers.rows).get_many("ab") == {}
+
+    async def test_reads_do_not_ask_the_store(self) -> None:
+        tiers = await self.tiers()
+        got = await self.ask(tiers, Silence(tiers.store, "read"), lambda key: tiers.cache.get(f"not {key}"))
+        assert all(isinstance(error, StoreUnavailableError) for error in got.values())
+        assert (tiers.store.count("read"), tiers.cache.stats().store_spared) == (1, 1)
+        assert await tiers.cache.get("not a") is None
+        assert tiers.front.count("mark_read") == 2  # nobody left a mark for a question that he did not ask
+
+    @pytest.mark.parametrize("verb", ["write", "delete"])
+    async def test_changes_are_refused_before_they_begin(self, verb: str) -> None:
+        tiers = await self.tiers()
+
+        async def change(key: str) -> None:
+            await (tiers.cache.set(key, "new") if verb == "write" else tiers.cache.delete(key))
+
+        got = await self.ask(tiers, Silence(tiers.store, verb), change)
+        assert [error.outcome_known for error in got.values()] == [False, True]
+        assert tiers.store.count(verb) == 1
+        assert tiers.front.count("mark_write") == 1
+        assert await tiers.cache.get("b") == 2
+        assert tiers.store.count("read") == 0  # what it would have changed is served as before
+        await change("b")
+        assert tiers.store.count(verb) == 2
+
+    async def test_silence_ends_with_an_answer(self) -> None:
+        tiers = await self.tiers()
+        store = tiers.cache.view.shared.engine._store
+        asked = monotonic()
+        tiers.store.fail("read", "before", TimeoutError())
+        with pytest.raises(StoreUnavailableError):
+            await store.read([], [])
+        with pytest.raises(StoreUnavailableError, match="waited for its turn"):
+            store.spare("read", asked)
+        store.spare("change", asked)
+        store.spare("read", monotonic() + 1)
+        await store.read([], [])
+        store.spare("read", asked)
+
+    async def test_what_fails_at_once_is_asked_by_all(self) -> None:
+        tiers = await self.tiers()
+        engine, asked = tiers.cache.view.shared.engine, monotonic()
+        tiers.store.fail("read", "before")
+        with pytest.raises(StoreUnavailableError):
+            await engine._store.read([], [])
+        engine._store.spare("read", asked)
+        tiers.front.fail("get", "before", FrontUnavailableError("refused", failure="refused"))
+        assert await engine._front.get([b"k"]) is None
+        assert await engine._front.get([b"k"], asked) == [None]
 
 
 class TestAStoreNeverSeen:

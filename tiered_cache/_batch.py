@@ -16,8 +16,9 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from time import monotonic
 from types import TracebackType
-from typing import Final, Generic, NamedTuple, TypeVar, cast
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import anyio
@@ -28,9 +29,22 @@ from ._errors import TieredCacheError
 
 Q = TypeVar("Q")
 A = TypeVar("A")
+B = TypeVar("B", contravariant=True)
 
-Answer = Callable[[Sequence[A]], None]
-Work = Callable[[Sequence[Q], Answer[A]], Awaitable[None]]
+
+class Reply(Protocol[B]):
+    """To be called with one answer a question, in their order. `since`: when the first of the callers asked.
+
+    By that (of `time.monotonic`) it can be told whether they have waited for a silent tier once, for their turn.
+    """
+
+    @property
+    def since(self) -> float: ...
+
+    def __call__(self, answers: Sequence[B], /) -> None: ...
+
+
+Work = Callable[[Sequence[Q], Reply[A]], Awaitable[None]]
 
 # What those weigh, in bytes, who are woken in one turn of the loop: a millisecond of decoding, or so.
 _WOKEN_BYTES: Final = 128 * 1024
@@ -54,6 +68,7 @@ class _Batch(Generic[Q, A]):
         self.questions = list(questions)
         self.weight = weight
         self.callers = 1
+        self.since = monotonic()
         self.answers: Sequence[A] | None = None
         self.error: TieredCacheError | None = None
         self.traceback: TracebackType | None = None
@@ -83,7 +98,7 @@ class _Batch(Generic[Q, A]):
         if self._waiting:
             _soon(self._wake)
 
-    def answer(self, answers: Sequence[A]) -> None:
+    def __call__(self, answers: Sequence[A], /) -> None:
         self.answers = answers
         self.end()
 
@@ -123,7 +138,7 @@ class _Gathering(Generic[Q, A]):
 
 
 class Batcher(Generic[Q, A]):
-    """Shares calls of `work(questions, answer)`, which must call `answer` with one answer a question, in their order.
+    """Shares calls of `work(questions, reply)`.
 
     `work` may go on after that; only its leader waits for the rest. An error that it raises before is raised to every
     caller. A leader that is cancelled before fails nobody else: the others ask again, together.
@@ -195,7 +210,7 @@ class Batcher(Generic[Q, A]):
                     loop.open = None
                 loop.under_way += 1
                 try:
-                    await self._work(batch.questions, batch.answer)
+                    await self._work(batch.questions, batch)
                 finally:
                     loop.ended(alone=self._eager and batch.callers == 1)
         except TieredCacheError as error:

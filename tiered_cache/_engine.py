@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
+from math import inf
 from time import monotonic
 from typing import NamedTuple, cast
 
 from . import _portal as portal
-from ._batch import Answer as Reply
-from ._batch import Batcher, Limits
+from ._batch import Batcher, Limits, Reply
 from ._breaker import State
 from ._cancel import to_the_end
 from ._cells import TOKEN_BYTES, dated, value_cell
@@ -390,7 +390,7 @@ class Engine:
                 return
         self.on_use(False)
         look = Look(keys, prefix, self._remembered)
-        await self._ask_front(look)
+        await self._ask_front(look, reply.since)
         self._learn([len(answer.envelope) for answer in look.answers.values()])
         if look.news:
             self._remember(look.news)
@@ -400,10 +400,10 @@ class Engine:
         self._recorder.add("corrupt", look.corrupt)
         reply([look.answers.get(key.digest) or look.missing[key.digest] for key in keys])
 
-    async def _ask_front(self, look: Look) -> bool:
+    async def _ask_front(self, look: Look, since: float = inf) -> bool:
         """Whether it answered. Of what was doubtful before it did, or is now, nothing is believed."""
         before = self._doubts.among(look.digests)
-        cells = await self._front.get(look.front_keys)
+        cells = await self._front.get(look.front_keys, since)
         after = self._doubts.among(look.digests)
         if before is None or after is None:
             cells = None
@@ -417,7 +417,8 @@ class Engine:
         while fetch.open and unavailable is None:
             marks = fetch.marks()
             try:
-                marked = await self._mark(marks, token)
+                self._store.spare("read", reply.since)
+                marked = _keys_done(marks, await self._front.apply(marks, token, since=reply.since) if marks else None)
                 found = await self._store.read(*fetch.questions)
                 fetch.learn(found, marked)
                 self._learn([len(row.envelope) for row in found.rows.values()])
@@ -440,16 +441,13 @@ class Engine:
         promoted = await self._settle(fetch.settles, token)
         self._recorder.add("promotions", len(promoted & fetch.promoting))
 
-    async def _mark(self, steps: list[Step], token: bytes) -> set[bytes]:
-        """The front keys on which the marks now stand."""
-        return _keys_done(steps, await self._front.apply(steps, token) if steps else None)
-
     async def _settle(self, steps: list[Step], token: bytes) -> set[bytes]:
         """The front keys that hold a value now, put by us."""
         done = await to_the_end(partial(self._front.apply, steps, token)) if steps else None
         return _keys_done(steps, done)
 
     async def _write(self, changes: Sequence[Change], reply: Reply[None]) -> None:
+        self._store.spare("change", reply.since)
         last = {change.key.digest: change for change in changes}
         entries = [
             Entry(digest, key.scope.address, envelope, ttl, key.name if listed else None, grace)
@@ -471,12 +469,12 @@ class Engine:
             self._recorder.add("sets", len(changes))
             reply([None] * len(changes))
 
-        await to_the_end(partial(self._change, prefix, list(last), commit, committed))
+        await to_the_end(partial(self._change, prefix, list(last), commit, committed, reply.since))
         self.on_change(len(entries))
 
     async def _delete(self, keys: Sequence[Key], reply: Reply[None]) -> None:
+        self._store.spare("change", reply.since)
         digests = list({key.digest: None for key in keys})
-
         prefix = await self.open()
 
         async def commit(journal: Sequence[bytes]) -> Iterable[Cell]:
@@ -487,7 +485,7 @@ class Engine:
             self._recorder.add("deletes", len(keys))
             reply([None] * len(keys))
 
-        await to_the_end(partial(self._change, prefix, digests, commit, committed))
+        await to_the_end(partial(self._change, prefix, digests, commit, committed, reply.since))
 
     async def _change(
         self,
@@ -495,8 +493,12 @@ class Engine:
         digests: Sequence[bytes],
         commit: Callable[[Sequence[bytes]], Awaitable[Iterable[Cell]]],
         committed: Callable[[], None],
+        since: float = inf,
     ) -> None:
         """Marks the cells, commits, settles them with what `commit` returns, and calls `committed`.
+
+        `since` is when it was asked for: where the front has kept waiting for nothing who wait since then, it is not
+        waited for again.
 
         What could not be marked goes into the journal, with the commit. To be run to the end: a caller cancelled in
         mid-commit could otherwise not know whether it happened, nor could those who share it; and a mark that nobody
@@ -506,7 +508,8 @@ class Engine:
         token = _token()
         cells: Iterable[Cell] = [_NO_CELL] * len(keys)  # not committed, or nobody knows: the next reader asks the store
         marks = [Step(MARK_WRITE, key) for key in keys]
-        standing = _keys_done(marks, await self._front.apply(marks, token))
+        spared = self._front.kept_waiting(since)
+        standing = _keys_done(marks, await self._front.apply(marks, token, since=since))
         journal = [] if self._local else [key for key in keys if key not in standing]
         if journal:
             self._doubts.add(keys[key] for key in journal)
@@ -521,6 +524,7 @@ class Engine:
                     for key, (cell, ttl) in zip(keys, cells, strict=True)
                 ],
                 token,
+                since=since if spared else inf,  # who has waited for his mark alone still tries to empty the cell
             )
             if journal:
                 # Anew: while this was being committed, somebody may have taken the doubts for settled.

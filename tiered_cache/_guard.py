@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from math import inf
 from time import monotonic, perf_counter
 from typing import Literal, TypeVar
 
@@ -67,6 +68,25 @@ class Condition:
         return True
 
 
+class Silence:
+    """When a tier last left somebody without an answer until his deadline, if it has answered nobody since.
+
+    Whoever waited for his turn all that time has waited once already, and is not to wait for the same again.
+    """
+
+    def __init__(self) -> None:
+        self._noticed = -inf
+
+    def noticed(self) -> None:
+        self._noticed = monotonic()
+
+    def ended(self) -> None:
+        self._noticed = -inf
+
+    def kept_waiting(self, since: float) -> bool:
+        return since <= self._noticed
+
+
 class GuardedFront:
     """A front that answers in time or not at all, and never raises. One that keeps failing is not asked for a while.
 
@@ -85,19 +105,28 @@ class GuardedFront:
             "front_read": Breaker(window, retry, partial(recorder.entered, "front_read")),
             "front_step": Breaker(window, retry, partial(recorder.entered, "front_step")),
         }
+        self._silences: dict[FrontExchange, Silence] = {kind: Silence() for kind in self.breakers}
 
-    async def get(self, keys: Sequence[bytes]) -> Sequence[bytes | None] | None:
-        """The cells, or None where the front did not answer."""
-        return await self._exchange("front_read", len(keys), partial(self._front.get, keys))
+    async def get(self, keys: Sequence[bytes], since: float = inf) -> Sequence[bytes | None] | None:
+        """The cells, or None where the front did not answer, or has kept them waiting who ask `since` then."""
+        return await self._exchange("front_read", len(keys), partial(self._front.get, keys), since)
 
-    async def apply(self, steps: Sequence[Step], token: bytes, mark_ttl: int | None = None) -> Sequence[bool] | None:
+    async def apply(
+        self, steps: Sequence[Step], token: bytes, mark_ttl: int | None = None, *, since: float = inf
+    ) -> Sequence[bool] | None:
         """Which steps got their way, or None where the front did not answer: it may have taken them all the same."""
         call = partial(self._front.apply, steps, token, self._mark_ttl if mark_ttl is None else mark_ttl)
-        return await self._exchange("front_step", len(steps), call)
+        return await self._exchange("front_step", len(steps), call, since)
 
-    async def _exchange(self, kind: FrontExchange, keys: int, call: Callable[[], Awaitable[T]]) -> T | None:
-        breaker = self.breakers[kind]
-        if not breaker.admits():
+    def kept_waiting(self, since: float) -> bool:
+        """Whether those who ask for steps since then have waited for the front once, for nothing."""
+        return self._silences["front_step"].kept_waiting(since)
+
+    async def _exchange(
+        self, kind: FrontExchange, keys: int, call: Callable[[], Awaitable[T]], since: float
+    ) -> T | None:
+        breaker, silence = self.breakers[kind], self._silences[kind]
+        if silence.kept_waiting(since) or not breaker.admits():
             self._recorder.add("front_spared")
             return None
         started = perf_counter()
@@ -105,8 +134,11 @@ class GuardedFront:
             with within(self._timeout * _LENIENCY):
                 answer = await call()
         except TimeoutError:
+            silence.noticed()
             return self._failed(breaker, "timeout", f"no answer within {self._timeout} s")
         except FrontUnavailableError as error:
+            if error.failure == "timeout":
+                silence.noticed()
             return self._failed(breaker, error.failure, error)
         except ConfigurationError:
             breaker.gave_up()
@@ -116,6 +148,7 @@ class GuardedFront:
         except BaseException:
             breaker.gave_up()
             raise
+        silence.ended()
         breaker.succeeded()
         self._recorder.timed(kind, perf_counter() - started, keys)
         self._condition.worked()
@@ -134,7 +167,7 @@ class GuardedStore:
     """A store whose failures are counted and logged, and all raised as StoreUnavailableError.
 
     Reads of one that keeps everybody waiting are refused for a while. One that fails at once costs nobody anything, and
-    is asked: a miss may cost a call of a model. Changes are always tried.
+    is asked: a miss may cost a call of a model. Changes are tried, but by those who have waited for it once (`spare`).
     """
 
     def __init__(self, store: Store, options: Options, recorder: Recorder) -> None:
@@ -142,10 +175,20 @@ class GuardedStore:
         self._timeout = options.store_timeout * _OVERDUE
         self._recorder = recorder
         self._condition = Condition("the store", "serving what the front holds")
+        self._silences = {"read": Silence(), "change": Silence()}
         self._slow = min(_SLOW_SECONDS, options.store_timeout / 2)
         # No second probe before the first has had its time.
         retry = max(options.breaker_retry, options.store_timeout)
         self.breaker = Breaker(options.breaker_window, retry, partial(recorder.entered, "store_read"))
+
+    def spare(self, use: Literal["read", "change"], since: float) -> None:
+        """Raises StoreUnavailableError for those who asked `since` then, and waited for a store that did not answer.
+
+        Before what they want is begun.
+        """
+        if self._silences[use].kept_waiting(since):
+            self._recorder.add("store_spared")
+            raise StoreUnavailableError("the store answered nobody in all the time that this waited for its turn")
 
     async def setup(self, *, create: bool) -> str:
         return await self._exchange(None, 0, partial(self._store.setup, create=create))
@@ -201,6 +244,7 @@ class GuardedStore:
         return await self._exchange(None, 0, partial(self._store.erase, address, limit, empty))
 
     async def _exchange(self, kind: Timed | None, keys: int, call: Callable[[], Awaitable[T]]) -> T:
+        silence = self._silences["read" if kind == "store_read" else "change"]
         started = perf_counter()
         try:
             if kind is None:  # several statements, as many as it takes
@@ -209,15 +253,19 @@ class GuardedStore:
                 with within(self._timeout):
                     answer = await call()
         except (StoreUnavailableError, SchemaError) as error:
+            if kind is not None and perf_counter() - started >= self._slow:
+                silence.noticed()
             self._failed(error)
             raise
         except (ConfigurationError, FrontUnavailableError):
             raise
         except TimeoutError as error:
+            silence.noticed()
             raise self._failed(_unavailable(f"no answer within {self._timeout} s")) from error
         except Exception as error:  # anybody may write a store, and a thread may not start
             raise self._failed(_unavailable(f"{type(error).__name__}: {error}")) from error
         if kind is not None:
+            silence.ended()
             self._recorder.timed(kind, perf_counter() - started, keys)
         if self._condition.worked():
             self._recorder.happened(Event("store", "working"))

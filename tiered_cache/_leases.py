@@ -19,7 +19,7 @@ import anyio
 import anyio.to_thread
 
 from . import _portal as portal
-from ._batch import Answer, Batcher, Limits
+from ._batch import Batcher, Limits, Reply
 from ._cells import READER, TOKEN_BYTES, is_mark
 from ._fork import forget_after_fork
 from ._guard import GuardedFront
@@ -181,26 +181,26 @@ class Leases:
                     return
             await self._renewing.ask(keys)
 
-    async def _take_all(self, keys: Sequence[bytes], reply: Answer[bool | None]) -> None:
+    async def _take_all(self, keys: Sequence[bytes], reply: Reply[bool | None]) -> None:
         await self._step(keys, reply, lambda key: Step(MARK_READ, key), self._ttl)
 
-    async def _renew_all(self, keys: Sequence[bytes], reply: Answer[bool | None]) -> None:
+    async def _renew_all(self, keys: Sequence[bytes], reply: Reply[bool | None]) -> None:
         # A settle that puts the mark itself: it gets its way where the mark still stands, and only there.
         mark = READER + self._token
         await self._step(keys, reply, lambda key: Step(SETTLE_READ, key, mark, self._ttl), 1)
 
-    async def _leave_all(self, keys: Sequence[bytes], reply: Answer[bool | None]) -> None:
+    async def _leave_all(self, keys: Sequence[bytes], reply: Reply[bool | None]) -> None:
         await self._step(keys, reply, lambda key: Step(SETTLE_READ, key), 1)
 
     async def _step(
-        self, keys: Sequence[bytes], reply: Answer[bool | None], step: Callable[[bytes], Step], mark_ttl: int
+        self, keys: Sequence[bytes], reply: Reply[bool | None], step: Callable[[bytes], Step], mark_ttl: int
     ) -> None:
         each = list(dict.fromkeys(keys))
         done = await self._front.apply([step(key) for key in each], self._token, mark_ttl)
         by_key = dict(zip(each, done or (), strict=False))
         reply([by_key.get(key) for key in keys])
 
-    async def _look_at_all(self, keys: Sequence[bytes], reply: Answer[Found]) -> None:
+    async def _look_at_all(self, keys: Sequence[bytes], reply: Reply[Found]) -> None:
         each = list(dict.fromkeys(keys))
         cells = await self._front.get(each)
         by_key = {key: _found(cell or b"") for key, cell in zip(each, cells or (), strict=False)}
