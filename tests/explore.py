@@ -139,12 +139,11 @@ class Schedule:
         self.healed = False
         self.blind: list[tuple[int, int]] = []  # which process could not read the store, and when
         self.lost: set[bytes] = set()  # tokens of those whose mark, or settle, has failed already
-        in_flight = self.random.choice([1, 2])  # whether a crowd has to wait for its turn
+        # With one batch at a time, the next caller has to wait for his turn.
+        options = PATIENCE.copy()
+        options["batches_in_flight"] = self.random.choice([1, 2])
         self.caches = [
-            TieredCache(
-                SteppedFront(self, n, naive=naive), SteppedStore(self, n), **PATIENCE, batches_in_flight=in_flight
-            )
-            for n in (0, 1)
+            TieredCache(SteppedFront(self, n, naive=naive), SteppedStore(self, n), **options) for n in (0, 1)
         ]
         for cache in self.caches:
             cache.view.shared.engine.on_change = lambda _: None
@@ -277,7 +276,7 @@ class Schedule:
         elif wanted.verb == "reclaim":
             await self.quietly(self.caches[wanted.process].reclaim())
         elif wanted.verb == "deliver":
-            await self.quietly(self.caches[wanted.process].view.shared.engine.deliver())
+            await self.quietly(self.caches[wanted.process].view.shared.engine.upkeep.deliver())
         else:
             await self.record(wanted, wanted.verb, (wanted.key,), lambda ops: self.one(space, ops[0]))
 
@@ -340,7 +339,7 @@ class Schedule:
 
     async def deliver(self) -> None:
         """One process for all: the other may be the one that has to be told."""
-        await self.caches[0].view.shared.engine.deliver()
+        await self.caches[0].view.shared.engine.upkeep.deliver()
 
     async def read_all(self) -> None:
         for n, cache in enumerate(self.caches):

@@ -42,7 +42,7 @@ class Pair:
 
     async def differing(self, *names: str) -> list[str]:
         keys = {self.key(name): name for name in names}
-        found = await self.cache.view.shared.engine.differing(list(keys))
+        found = await self.cache.view.shared.engine.inquiries.differing(list(keys))
         assert found is not None
         return [keys[key] for key in found]
 

@@ -218,8 +218,8 @@ async def listed(space: Namespace, prefix: str | bytes) -> list[str | bytes]:
 
 async def cell_of(space: Namespace, name: str) -> bytes | None:
     engine = space.view.shared.engine
-    front: Any = engine._front._front
-    prefix = await engine.open()
+    front: Any = engine.access.front._front
+    prefix = await engine.access.open()
     (cell,) = await front.get([prefix + space.view.scope.key(name).digest.hex().encode()])
     return cell
 
@@ -229,8 +229,8 @@ async def forget(cache: TieredCache, *paths_and_names: str) -> None:
     path, *names = paths_and_names
     space = cache.namespace(path) if path else cache
     engine = cache.view.shared.engine
-    prefix = await engine.open()
-    front: Any = engine._front._front
+    prefix = await engine.access.open()
+    front: Any = engine.access.front._front
     keys = [prefix + space.view.scope.key(name).digest.hex().encode() for name in names]
     await front.apply([Step(SETTLE_WRITE, key) for key in keys], bytes(16), 1000)
 

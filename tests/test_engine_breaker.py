@@ -32,7 +32,7 @@ class Service:
         engine = self.cache.view.shared.engine
         engine.on_change = lambda _: None
         engine.on_use = lambda _: None
-        self.breakers = list(engine._front.breakers.values())
+        self.breakers = list(engine.access.front.breakers.values())
         for breaker in self.breakers:
             breaker._clock = lambda: self.now
             breaker.forget()
@@ -133,7 +133,7 @@ async def test_what_was_not_announced_while_it_was_spared_is_in_the_journal(serv
     await service.cache.set("k", "new")
     assert await service.cache.get("k") == "new"
     service.now += 2
-    assert await service.cache.view.shared.engine.deliver() == 1
+    assert await service.cache.view.shared.engine.upkeep.deliver() == 1
     assert await other.get("k") == "new"
     assert await service.cache.get("k") == "new"
 
@@ -173,10 +173,10 @@ async def test_a_listener_that_fails_breaks_nobody(caplog: pytest.LogCaptureFixt
 class TestStore:
     async def test_one_that_keeps_everybody_waiting_is_not_read_for_a_while(self, service: Service) -> None:
         engine = service.cache.view.shared.engine
-        breaker = engine._store.breaker
+        breaker = engine.access.store.breaker
         breaker._clock = lambda: service.now
         breaker.forget()
-        engine._store._slow = 0  # every failure is one that was waited for
+        engine.access.store._slow = 0  # every failure is one that was waited for
         service.store.down = True
         for _ in range(3):
             with pytest.raises(StoreUnavailableError, match="down"):
@@ -198,7 +198,7 @@ class TestStore:
         assert service.cache.stats().breakers["store_read"] == "closed"
 
     async def test_one_that_fails_at_once_is_always_asked(self, service: Service) -> None:
-        service.cache.view.shared.engine._store.breaker._clock = lambda: service.now
+        service.cache.view.shared.engine.access.store.breaker._clock = lambda: service.now
         service.store.down = True
         for _ in range(10):
             with pytest.raises(StoreUnavailableError, match="down"):
@@ -209,16 +209,16 @@ class TestStore:
 
     async def test_one_that_fails_at_once_keeps_nobody_waiting_any_more(self, service: Service) -> None:
         engine = service.cache.view.shared.engine
-        breaker = engine._store.breaker
+        breaker = engine.access.store.breaker
         breaker._clock = lambda: service.now
         breaker.forget()
-        slow, engine._store._slow = engine._store._slow, 0
+        slow, engine.access.store._slow = engine.access.store._slow, 0
         service.store.down = True
         for _ in range(4):
             with pytest.raises(StoreUnavailableError):
                 await service.cache.get("absent")
             service.now += 0.5
-        engine._store._slow = slow
+        engine.access.store._slow = slow
         service.now += 60
         for _ in range(5):
             with pytest.raises(StoreUnavailableError, match="down"):

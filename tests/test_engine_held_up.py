@@ -22,7 +22,7 @@ from tiered_cache import (
     StoreUnavailableError,
     TieredCache,
 )
-from tiered_cache import _engine as engine_module
+from tiered_cache import _access as access_module
 from tiered_cache._tiers import Emptying
 from tiered_cache.testing import FaultyFront, FaultyStore
 from tiered_cache.testing._gates import PATIENCE_SECONDS
@@ -342,7 +342,7 @@ class TestWhoHasWaitedOnce:
         assert await tiers.cache.get_many("ab") == {}
         other = TieredCache(tiers.inner, tiers.rows)
         assert await other.get_many("ab") == {"a": 1, "b": 2}  # as if the front had been away
-        await tiers.cache.view.shared.engine.deliver()
+        await tiers.cache.view.shared.engine.upkeep.deliver()
         assert await other.get_many("ab") == {}
 
     async def test_whose_mark_alone_got_no_answer_still_empties_the_cell(self) -> None:
@@ -378,7 +378,7 @@ class TestWhoHasWaitedOnce:
 
     async def test_silence_ends_with_an_answer(self) -> None:
         tiers = await self.tiers()
-        store = tiers.cache.view.shared.engine._store
+        store = tiers.cache.view.shared.engine.access.store
         asked = monotonic()
         tiers.store.fail("read", "before", TimeoutError())
         with pytest.raises(StoreUnavailableError):
@@ -395,17 +395,17 @@ class TestWhoHasWaitedOnce:
         engine, asked = tiers.cache.view.shared.engine, monotonic()
         tiers.store.fail("read", "before")
         with pytest.raises(StoreUnavailableError):
-            await engine._store.read([], [])
-        engine._store.spare("read", asked)
+            await engine.access.store.read([], [])
+        engine.access.store.spare("read", asked)
         tiers.front.fail("get", "before", FrontUnavailableError("refused", failure="refused"))
-        assert await engine._front.get([b"k"]) is None
-        assert await engine._front.get([b"k"], asked) == [None]
+        assert await engine.access.front.get([b"k"]) is None
+        assert await engine.access.front.get([b"k"], asked) == [None]
 
 
 class TestAStoreNeverSeen:
     async def test_readers_are_spared_as_long_as_the_last_attempt_took(self, monkeypatch: pytest.MonkeyPatch) -> None:
         now = [100.0]
-        monkeypatch.setattr(engine_module, "monotonic", lambda: now[0])
+        monkeypatch.setattr(access_module, "monotonic", lambda: now[0])
         tiers = Tiers(serve_miss=True)
 
         async def slowly() -> None:

@@ -149,7 +149,7 @@ class TestSetup:
     ) -> None:
         shared = cache(store=sqlite_url, setup="background")
         assert await shared.get("k", MISSING) is MISSING
-        opening = shared.view.shared.engine._opening
+        opening = shared.view.shared.engine.access._opening
         assert opening is not None
         assert await anyio.to_thread.run_sync(opening.result, 20)
 
@@ -165,7 +165,7 @@ class TestSetup:
                 assert await shared.get("k", MISSING) is MISSING
         assert "away" in caplog.text
         with anyio.fail_after(20):
-            while shared.view.shared.engine._prefix is None:
+            while shared.view.shared.engine.access.prefix is None:
                 assert await shared.get("k", MISSING) is MISSING
         await shared.set("k", 1)
         assert await shared.get("k") == 1
@@ -173,11 +173,11 @@ class TestSetup:
     async def test_in_the_background_of_a_parent_means_nothing_to_a_forked_child(self) -> None:
         store = FaultyStore(DictStore())
         shared = cache(store=store, setup="background")
-        shared.view.shared.engine._opening = Future()  # whoever was to fulfil it is a thread of the parent
+        shared.view.shared.engine.access._opening = Future()  # whoever was to fulfil it is a thread of the parent
         assert await shared.get("k", MISSING) is MISSING
-        shared.view.shared.engine.forget()
+        shared.view.shared.engine.access.forget()
         with anyio.fail_after(20):
-            while shared.view.shared.engine._prefix is None:
+            while shared.view.shared.engine.access.prefix is None:
                 assert await shared.get("k", MISSING) is MISSING
         assert store.count("setup") == 1
 

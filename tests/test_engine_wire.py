@@ -39,7 +39,7 @@ class Wire:
     async def of(self, *calls: Verb) -> Counter[str]:
         """What these calls, all made at once, send."""
         await self.cache.setup()
-        await self.cache.view.shared.engine.learn_time()  # once a minute; see test_freshness
+        await self.cache.view.shared.engine.inquiries.learn_time()  # once a minute; see test_freshness
         self.cache.view.shared.engine._looks._loops.clear()  # or who was alone before would go first by himself
         self.front.calls.clear()
         self.store.calls.clear()
@@ -220,7 +220,7 @@ class TestSharing:
 
 
 async def drop(wire: Wire, space: Namespace, name: str) -> None:
-    prefix = await wire.cache.view.shared.engine.open()
+    prefix = await wire.cache.view.shared.engine.access.open()
     wire.inner._drop(prefix + space.view.scope.key(name).digest.hex().encode())
 
 

@@ -34,7 +34,7 @@ class Place:
         self.store = FaultyStore(self.rows)
         self.cache = TieredCache(world.front, self.store, clock=self.clock, **unhurried())
         self.space = self.cache.namespace("a", "b")
-        self.inner = self.cache.view.shared.engine._front._front
+        self.inner = self.cache.view.shared.engine.access.front._front
 
     def another(self) -> TieredCache:
         return TieredCache(self.world.other_front(), FaultyStore(self.rows), clock=self.clock, **unhurried())
@@ -62,16 +62,16 @@ class Place:
 
     async def put(self, cell: bytes) -> None:
         """Somebody puts it into the front."""
-        key = await self.cache.view.shared.engine.front_key(self.space.view.scope.key(SECRET))
+        key = await self.cache.view.shared.engine.access.front_key(self.space.view.scope.key(SECRET))
         for step in (Step(MARK_WRITE, key), Step(SETTLE_WRITE, key, cell, 600_000)):
             await self.inner.apply([step], b"somebody" + bytes(8), 60_000)
 
     async def mark(self) -> None:
-        key = await self.cache.view.shared.engine.front_key(self.space.view.scope.key(SECRET))
+        key = await self.cache.view.shared.engine.access.front_key(self.space.view.scope.key(SECRET))
         await self.inner.apply([Step(MARK_WRITE, key)], bytes(16), 60_000)
 
     async def _cells(self) -> Any:
-        prefix = self.cache.view.shared.engine._prefix
+        prefix = self.cache.view.shared.engine.access.prefix
         key = self.space.view.scope.key(SECRET)
         digests = (key.digest, *key.scope.watermarks)
         return None if prefix is None else await self.inner.get([front_key(prefix, digest) for digest in digests])
@@ -252,7 +252,7 @@ async def test_a_value_that_nobody_can_judge_is_said_to_be_that(place: Place) ->
     await place.space.set(SECRET, 1)
     other = place.another()
     await other.setup()
-    store = other.view.shared.engine._store._store
+    store = other.view.shared.engine.access.store._store
     assert isinstance(store, FaultyStore)
     store.down = True
     said = await other.namespace("a", "b").explain(SECRET)
@@ -319,7 +319,7 @@ class TestOnEveryLoop:
         await embedded.cache.set("k", 1, ttl=100)
         said = await embedded.cache.explain("k")
         assert said.ttl == 100
-        key = await embedded.cache.view.shared.engine.front_key(embedded.cache.view.scope.key("k"))
+        key = await embedded.cache.view.shared.engine.access.front_key(embedded.cache.view.scope.key("k"))
         (cell,) = await embedded.inner.get([key])
         assert cell is not None
         digest = embedded.cache.view.scope.key("k").digest

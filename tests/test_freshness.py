@@ -229,7 +229,7 @@ class Watched:
         self.rows = DictStore(lambda: self.clock() * 1000)
         self.store = FaultyStore(self.rows)
         self.cache = TieredCache(self.front, self.store, clock=self.clock, **unhurried())
-        self.cache.view.shared.engine.clock = kind(self.clock)
+        self.cache.view.shared.engine.access.clock = kind(self.clock)
         self.cache.view.shared.engine.on_change = lambda _: None
 
 
@@ -247,7 +247,7 @@ class TestTheTime:
         await watched.cache.set("k", 1)
         reader.clock.advance(10)
         other = TieredCache(watched.front, watched.store, clock=reader.clock, **unhurried())
-        other.view.shared.engine.clock = kind(reader.clock)
+        other.view.shared.engine.access.clock = kind(reader.clock)
         late = watched.store.stop("now", "after")
         seen: list[Any] = []
 

@@ -78,10 +78,10 @@ async def test_what_the_front_was_not_told_is_told_by_any_process_later(three: l
     writer.front.down = False
     assert await writer.get() == VERBS[verb]  # it knows better than the front
 
-    assert await other.engine.deliver() == 1
+    assert await other.engine.upkeep.deliver() == 1
     assert [await process.get() for process in three * 2] == [VERBS[verb]] * 6
     assert await pending(other) == 0
-    assert await third.engine.deliver() == 0
+    assert await third.engine.upkeep.deliver() == 0
     assert other.cache.stats().delivered == 1
 
 
@@ -91,7 +91,7 @@ async def test_of_a_writer_that_died_too(three: list[Process], verb: str) -> Non
     writer.front.down = True
     await writer.change(verb)
     del writer
-    assert await other.engine.deliver() == 1
+    assert await other.engine.upkeep.deliver() == 1
     assert await other.get() == VERBS[verb]
 
 
@@ -103,8 +103,8 @@ async def test_the_writer_goes_back_to_the_front_once_it_was_told(three: list[Pr
     hits = writer.cache.stats().hits_front
     assert [await writer.get() for _ in range(3)] == ["new"] * 3
     assert writer.cache.stats().hits_front == hits
-    assert await other.engine.deliver() == 1
-    assert await writer.engine.deliver() == 0  # by another: that is how it learns of it
+    assert await other.engine.upkeep.deliver() == 1
+    assert await writer.engine.upkeep.deliver() == 0  # by another: that is how it learns of it
     assert [await writer.get() for _ in range(3)] == ["new"] * 3
     assert writer.cache.stats().hits_front == hits + 2
 
@@ -115,10 +115,10 @@ async def test_until_the_front_answers_nothing_is_delivered(three: list[Process]
     await writer.change("set")
     for _ in range(2):
         with pytest.raises(FrontUnavailableError):
-            await other.engine.deliver()
+            await other.engine.upkeep.deliver()
     assert await pending(other) == 1
     other.front.down = False
-    assert await other.engine.deliver() == 1
+    assert await other.engine.upkeep.deliver() == 1
 
 
 async def test_a_mark_that_stands_needs_no_journal(three: list[Process]) -> None:
@@ -137,7 +137,7 @@ async def test_a_settle_that_arrives_makes_up_for_a_mark_that_did_not(three: lis
     assert [await process.get() for process in (other, writer)] == ["new"] * 2
     assert writer.cache.stats().unmarked == 0
     assert not writer.engine.doubtful
-    assert await other.engine.deliver() == 1  # it was recorded before anybody could know
+    assert await other.engine.upkeep.deliver() == 1  # it was recorded before anybody could know
     assert await pending(other) == 0
 
 
@@ -149,7 +149,7 @@ async def test_a_commit_of_unknown_outcome_is_in_doubt_as_well(three: list[Proce
         await writer.change("set")
     writer.front.down = False
     assert await writer.get() == "new"
-    assert await other.engine.deliver() == 1
+    assert await other.engine.upkeep.deliver() == 1
     assert await other.get() == "new"
 
 
@@ -161,9 +161,9 @@ async def test_a_change_that_commits_while_others_deliver_stays_in_doubt(three: 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(writer.change, "set")
         await committing.reached()
-        assert await other.engine.deliver() == 0
+        assert await other.engine.upkeep.deliver() == 0
         writer.front.down = False
-        assert await writer.engine.deliver() == 0  # as if nothing were under way
+        assert await writer.engine.upkeep.deliver() == 0  # as if nothing were under way
         writer.front.down = True
         committing.open()
     writer.front.down = False
@@ -176,13 +176,13 @@ async def test_what_is_recorded_again_while_it_is_delivered_is_delivered_again(t
     await writer.space.set("k", "newer")
     told = other.front.stop("settle_write", "after")
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(other.engine.deliver)
+        tasks.start_soon(other.engine.upkeep.deliver)
         await told.reached()
         assert await third.get() == "newer"  # and puts that into the front
         await writer.change("set")
         told.open()
     assert await pending(other) == 1
-    assert await other.engine.deliver() == 1
+    assert await other.engine.upkeep.deliver() == 1
     assert [await process.get() for process in (other, third)] == ["new"] * 2
 
 
@@ -201,8 +201,8 @@ async def test_a_reply_that_is_older_than_the_delivery_is_not_believed(three: li
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(read)
         await asked.reached()
-        assert await other.engine.deliver() == 1
-        assert await writer.engine.deliver() == 0
+        assert await other.engine.upkeep.deliver() == 1
+        assert await writer.engine.upkeep.deliver() == 0
         asked.open()
     assert found == ["new"]
 
@@ -215,14 +215,14 @@ async def test_thousands_of_changes_are_delivered_in_pages(tiers: Tiers) -> None
     assert len(await other.space.get_many(items)) == 1200
     writer.front.down = True
     await writer.space.set_many(dict.fromkeys(items, "new"))
-    assert await other.engine.deliver() == 1200
+    assert await other.engine.upkeep.deliver() == 1200
     assert set((await other.space.get_many(items)).values()) == {"new"}
     assert writer.cache.stats().unmarked == 1200
 
 
 async def test_after_too_many_changes_the_writer_believes_the_front_nothing(three: list[Process]) -> None:
     writer, other, _ = three
-    writer.engine._doubts = Doubts(most=1)
+    writer.engine.access.doubts = Doubts(most=1)
     writer.front.down = True
     await writer.space.set_many({"k": "new", "l": 1})
     writer.front.down = False
@@ -230,8 +230,8 @@ async def test_after_too_many_changes_the_writer_believes_the_front_nothing(thre
     hits = writer.cache.stats().hits_front
     await writer.cache.get("something else")
     assert writer.cache.stats().hits_front == hits
-    assert await other.engine.deliver() == 2
-    await writer.engine.deliver()
+    assert await other.engine.upkeep.deliver() == 2
+    await writer.engine.upkeep.deliver()
     assert [await writer.get() for _ in range(3)] == ["new"] * 3
     assert writer.cache.stats().hits_front == hits + 2
 

@@ -116,10 +116,10 @@ class Auditor:
 
     async def _audit(self, age: float, keys: Sequence[Key]) -> None:
         try:
-            differing = await self._engine.differing(keys)
+            differing = await self._engine.inquiries.differing(keys)
             if differing:
                 await anyio.sleep(_AGAIN_AFTER)
-                differing = await self._engine.differing(differing)
+                differing = await self._engine.inquiries.differing(differing)
         except TieredCacheError:
             return  # a tier is away: there is nothing to compare
         if differing is not None:

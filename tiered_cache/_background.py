@@ -74,7 +74,7 @@ class Reclaimer:
     async def sweep(self) -> None:
         """Batch after batch until nothing is left. A store that does not answer is asked again another time."""
         try:
-            while not self._stopping and await self._engine.reclaim() >= self._rows:
+            while not self._stopping and await self._engine.upkeep.reclaim() >= self._rows:
                 await anyio.lowlevel.checkpoint()
         except TieredCacheError:
             return  # counted and logged where it was raised; nobody's own work may end for it
@@ -134,7 +134,7 @@ class Courier:
         while True:
             await anyio.sleep(pause)
             try:
-                await self._engine.deliver()
+                await self._engine.upkeep.deliver()
             except FrontUnavailableError:
                 pause = self._retry
             except TieredCacheError:

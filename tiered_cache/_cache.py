@@ -114,7 +114,7 @@ class TieredCache(Namespace):
         Raises StoreUnavailableError, and SchemaError for tables that are missing (with `setup="never"`), of a newer
         release, or not of this package.
         """
-        await self.view.shared.engine.open()
+        await self.view.shared.engine.access.open()
 
     def ddl(self) -> str:
         """The statements that create the tables, for those who manage their schema themselves (`setup="never"`)."""
@@ -168,7 +168,7 @@ class TieredCache(Namespace):
         The background does this by itself; call it until it returns 0 to have the space back at once. Raises
         FrontUnavailableError where cleared rows have to stay because their cells could not be emptied.
         """
-        return await self.view.shared.engine.reclaim()
+        return await self.view.shared.engine.upkeep.reclaim()
 
     async def __aenter__(self) -> Self:
         if self._stack is not None:

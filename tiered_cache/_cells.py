@@ -15,6 +15,7 @@ another key is unreadable instead of wrong. Every format ever released stays rea
 
 from __future__ import annotations
 
+import os
 from typing import Final, NamedTuple
 from zlib import crc32
 
@@ -121,3 +122,8 @@ def is_mark(cell: bytes) -> bool:
 
 def is_writers_mark(cell: bytes) -> bool:
     return cell[:1] == WRITERS and len(cell) >= 2 + TOKEN_BYTES and (len(cell) - 2) % TOKEN_BYTES == 0
+
+
+def new_token() -> bytes:
+    """Of one batch: by it a mark is known to be one's own."""
+    return os.urandom(TOKEN_BYTES)

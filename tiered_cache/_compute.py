@@ -247,7 +247,7 @@ class Computing:
         if self._grace is None or self._wanted.refresh:
             return MISSING
         try:
-            answer = await self._shared.engine.read_stale(self._key)
+            answer = await self._shared.engine.inquiries.read_stale(self._key)
         except StoreUnavailableError:
             return MISSING
         if answer is None or (self._judge is not None and not self._judge(answer.envelope)):
@@ -277,7 +277,7 @@ class Computing:
         if engine.leases is None:
             return turn
         try:
-            turn.key = await engine.front_key(self._key)
+            turn.key = await engine.access.front_key(self._key)
         except StoreUnavailableError:
             return turn
         found, waited = await self._await_lease(engine.leases, turn.key, patient=stale is MISSING)
@@ -298,7 +298,7 @@ class Computing:
         if engine.leases is None:
             return turn
         try:
-            turn.key = await engine.front_key(self._key)
+            turn.key = await engine.access.front_key(self._key)
         except StoreUnavailableError:
             return turn
         found = await engine.leases.take(turn.key)
@@ -325,7 +325,7 @@ class Computing:
     async def _version(self) -> int | None:
         """That of the row, expired or not; 0 where there is none, None where nobody can tell."""
         try:
-            row = await self._shared.engine.peek(self._key)
+            row = await self._shared.engine.inquiries.peek(self._key)
         except StoreUnavailableError:
             return None
         return 0 if row is None else row.version
@@ -353,7 +353,7 @@ class Computing:
                 self._leases.drop(turn.lease, settled=False)
         if not keep:
             return None if value is MISSING else Turn(value)
-        turn.cleared = self._shared.engine.last_cleared(self._key.scope)
+        turn.cleared = self._shared.engine.inquiries.last_cleared(self._key.scope)
         return turn
 
     async def _await_lease(self, leases: Leases, key: bytes, *, patient: bool) -> tuple[Found, bool]:
@@ -390,7 +390,7 @@ class Computing:
             same = await (leases.is_mine(key) if turn.lease == key else leases.is_unchanged(key, turn.witness))
             if same is False:
                 return True
-        cleared = await self._shared.engine.cleared_at(self._key.scope)
+        cleared = await self._shared.engine.inquiries.cleared_at(self._key.scope)
         return cleared is not None and turn.cleared is not None and cleared > turn.cleared
 
 

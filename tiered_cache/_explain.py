@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
 from ._cells import Value, codec_of, intact, is_mark, made_at, payload_of, read_value
-from ._engine import Inspected
 from ._freshness import around
+from ._inquiries import Inspected
 from ._keys import Key, Path
 from ._leases import is_lease
 from ._view import View
@@ -75,7 +75,7 @@ class _Entry(NamedTuple):
 
 
 async def explain(view: View, key: Key) -> Explanation:
-    seen = await view.shared.engine.inspect(key)
+    seen = await view.shared.engine.inquiries.inspect(key)
     front, in_front = _front(key, seen)
     store, in_store = _store(key, seen)
     entry = in_front if front == "value" else in_store or in_front

@@ -176,7 +176,7 @@ class View:
     async def page(self, prefix: str | bytes, after: bytes) -> Sequence[tuple[bytes, bytes]]:
         """The next valid (digest, name) after a digest, of names that begin with `prefix`; nothing at the end."""
         wanted = b"s" + encode_text(prefix) if isinstance(prefix, str) else b"b" + prefix
-        return await self.shared.engine.names(self.scope, wanted, after)
+        return await self.shared.engine.upkeep.names(self.scope, wanted, after)
 
 
 def _shown(name: str | bytes) -> str:
@@ -229,7 +229,7 @@ async def _find(
     else:
         results = await shared.engine.read([key for _, key in wanted])
     if judge is not None:
-        await shared.engine.learn_time()
+        await shared.engine.inquiries.learn_time()
     error = next((result for result in results if isinstance(result, StoreUnavailableError)), None)
     values = [
         MISSING if isinstance(result, StoreUnavailableError) else view.value(result, judge)

@@ -6,11 +6,18 @@ import argparse
 import asyncio
 
 from tests.faults.place import Servers, open_place
-from tests.faults.run import Report, complaints, p, run
+from tests.faults.run import Report, complaints, deadline, p, run
 from tests.faults.table import BY_NAME, FAULTS, Fault
 
 _COLUMNS = (
-    *("fault", "lasted s", "engine raised", "adapters went without", "read p50/p99/max ms", "write p50/p99/max ms"),
+    *(
+        "fault",
+        "lasted s",
+        "engine raised",
+        "adapters went without",
+        "read p50/p99/max (due) ms",
+        "write p50/p99/max (due) ms",
+    ),
     *("recovered s", "wrong", "stale (allowed; last after end)", "counted", "logged", "left"),
 )
 
@@ -45,8 +52,7 @@ def _row(report: Report) -> list[str]:
         f"{report.lasted:.1f}",
         _share(engine, "raised"),
         _share(adapters, "without"),
-        _times(report.times("read")),
-        _times(report.times("write")),
+        *(f"{_times(report.times(verb))} ({deadline(report, verb) * 1000:.0f})" for verb in ("read", "write")),
         "never" if report.recovered is None else f"{report.recovered:.1f}",
         str(len(report.wrong) + len(report.exceptions) + len(report.audit)),
         f"{len(report.stale)} ({len(report.allowed)}; {report.last_allowed:.1f})",

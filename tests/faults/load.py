@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import count
@@ -31,6 +31,8 @@ _ONE_IN_NEW: Final = 4
 _SETTLED_READS: Final = 100
 # Less than all: those being written are not in the front.
 _SETTLED_RATIO: Final = 0.9
+
+_ATTEMPTS: Final = 10
 
 #: In this time every key is asked for several times.
 _QUIET_SECONDS: Final = 0.4
@@ -193,7 +195,7 @@ class Load:
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
         """Every key is there before the crowd comes."""
-        await self.cache.setup()
+        await self._set_up()
         await asyncio.gather(*(self._write(face, key) for face in self._faces for key in self.keys_of(face)))
         self._tasks = [
             asyncio.create_task(self._call_for_ever(face, key)) for face in self._faces for key in self.keys_of(face)
@@ -203,6 +205,13 @@ class Load:
         finally:
             self._stopping = True
             await asyncio.gather(*self._tasks)
+
+    async def _set_up(self) -> None:
+        """A machine that is late may need more than one attempt to connect in so short a time."""
+        for _ in range(_ATTEMPTS - 1):
+            with suppress(StoreUnavailableError):
+                return await self.cache.setup()
+        return await self.cache.setup()
 
     async def _call_for_ever(self, face: Face, own: str) -> None:
         keys = self.keys_of(face)

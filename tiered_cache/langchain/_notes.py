@@ -144,7 +144,7 @@ class Notes:
 
     async def _read(self, wanted: Sequence[tuple[View, Key]]) -> list[Any]:
         """A value or MISSING for each, from the store alone: what is looked at once need not go into the front."""
-        answers = await self._shared.engine.read_stored([key for _, key in wanted]) if wanted else ()
+        answers = await self._shared.engine.inquiries.read_stored([key for _, key in wanted]) if wanted else ()
         return [
             MISSING if answer is None else view.open(answer.envelope)
             for (view, _), answer in zip(wanted, answers, strict=True)
