@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import redis.asyncio
 
 from bench import payloads
 from bench.forget import unlink
-from tiered_cache import Front, MemoryFront, Step, TieredCache
+from tiered_cache import Front, MemoryFront, Options, Step, TieredCache
 from tiered_cache._redis import RedisFront
 
 from .base import Contender, LangChainSubject, LangGraphSubject, Setting, Subject, Tier
@@ -51,7 +51,7 @@ class Ours:
             options.setdefault("front_ttl", 5.0)  # what `memory://` has
         self.memory = source if isinstance(source, EmptiableFront) else None
         if wrap is not None:
-            source = wrap(RedisFront(place.redis) if isinstance(source, str) else source)
+            source = wrap(_redis_front(source, setting.options) if isinstance(source, str) else source)
         if store == "postgres":
             options["schema"] = place.name
         self._place = place
@@ -65,6 +65,12 @@ class Ours:
             self.memory.empty()
         else:
             await unlink(self._place.redis, self._place.name)
+
+
+def _redis_front(url: str, given: Mapping[str, Any]) -> Front:
+    """As TieredCache makes it of a URL: what is measured through a wrapper has the settings that were asked for."""
+    options = Options.of(given)
+    return RedisFront(url, max_connections=options.front_connections, timeout=options.front_timeout)
 
 
 class TieredLangChain(LangChainSubject):

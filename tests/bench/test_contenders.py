@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,11 +15,13 @@ from psycopg import sql
 
 from bench.contenders import contender, contenders
 from bench.contenders.base import Setting
+from bench.contenders.tiered import Ours
 from bench.job import Job, Place
 from bench.scenarios import scenario, scenarios
 from bench.scenarios.base import Scenario
 from bench.worker import measure, run
 from tests.servers import admin
+from tiered_cache import Front
 
 PEERS = {
     "langchain-": "langchain_community",
@@ -147,3 +151,22 @@ def test_a_dead_front_is_seen_in_the_time_line(place: Place) -> None:
         assert (made.lost, made.errors) == (0, {})
     else:
         assert made.lost > 0
+
+
+async def test_a_front_that_is_measured_through_a_wrapper_has_the_options_that_were_asked_for(tmp_path: Path) -> None:
+    fronts: list[Front] = []
+
+    def wrapped(front: Front) -> Front:
+        fronts.append(front)
+        return front
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        place = Place("bench_x", f"redis://127.0.0.1:{silent.getsockname()[1]}/0", "", str(tmp_path))
+        ours = Ours(Setting(place, 100, {"front_timeout": 0.25, "front_connections": 2}), "redis", "sqlite", wrapped)
+        try:
+            said = await asyncio.gather(*(fronts[0].get([b"k"]) for _ in range(3)), return_exceptions=True)
+        finally:
+            await ours.cache.aclose()
+    waited = [text for text in map(str, said) if "no connection" in text]
+    assert len(waited) == 1, "two connections for three exchanges"
+    assert all("within 0.25 s" in str(each) for each in said)
