@@ -17,6 +17,7 @@ _DEADLINE_FACTOR = 3.0
 _LEAST_DEADLINE = 0.05
 #: The share of the hits of the longest lifetime that a shorter one has to bring.
 _ENOUGH_HITS = 0.99
+_ONE_ROUND = "one round does not tell what is better from what is chance"
 _WHY_DEADLINE = f"{_DEADLINE_FACTOR:g} times the p99.9; a silent front costs a read that long"
 
 
@@ -27,6 +28,8 @@ class Measured(NamedTuple):
     low: float
     high: float
     p99: float
+    #: How many rounds counted.
+    rounds: int
 
 
 class Advice(NamedTuple):
@@ -46,23 +49,30 @@ def summary(samples: Sequence[Sample]) -> Measured | None:
         return None
     rates = [sample.achieved for sample in good]
     p99 = median(sample.latency.p99 for sample in good if sample.latency)
-    return Measured(median(rates), min(rates), max(rates), p99)
+    return Measured(median(rates), min(rates), max(rates), p99, len(good))
 
 
 def fastest(setting: str, default: Any, tried: Mapping[Any, Measured]) -> Advice:
-    """The value with the highest rate, if its worst round beats the default's median, and by more than chance."""
+    """The value with the highest rate, if it beats the default by more than the rounds differ."""
     best = max(tried, key=lambda value: tried[value].rate)
     usual = tried.get(default)
     reason = "the highest rate"
     if best == default:
         reason = "the default is the fastest"
-    elif usual and (tried[best].rate < usual.rate * _WORTHWHILE or tried[best].low <= usual.rate):
-        best, reason = default, "no other is faster by more than the rounds differ"
+    elif usual and not _beyond_chance(tried[best], usual):
+        several = min(tried[best].rounds, usual.rounds) > 1
+        best, reason = default, "no other is faster by more than the rounds differ" if several else _ONE_ROUND
     evidence = [
         f"{value}: {each.rate:,.0f}/s ({each.low:,.0f}..{each.high:,.0f}), p99 {each.p99 * 1e3:.1f} ms"
         for value, each in tried.items()
     ]
     return Advice(setting, best, default, evidence, reason)
+
+
+def _beyond_chance(better: Measured, other: Measured) -> bool:
+    """Whether each round of the one was faster than every round of the other, of which there are several."""
+    several = min(better.rounds, other.rounds) > 1
+    return several and better.low > other.high and better.rate >= other.rate * _WORTHWHILE
 
 
 def deadline(default: float, tried: Sequence[float], samples: Sequence[Sample]) -> Advice:

@@ -18,15 +18,24 @@ from bench.zipf import zipf
 from tests.bench.made_up import sample
 
 
-def rate(value: float, spread: float = 0.0) -> Measured:
-    return Measured(value, value - spread, value + spread, 0.001)
+def rate(value: float, spread: float = 0.0, rounds: int = 3) -> Measured:
+    return Measured(value, value - spread, value + spread, 0.001, rounds)
 
 
 def test_the_fastest_is_advised_where_it_is_faster_by_more_than_chance() -> None:
     assert fastest("batch_items", 512, {64: rate(100), 512: rate(200), 1024: rate(300)}).value == 1024
     assert fastest("batch_items", 512, {64: rate(203), 512: rate(200)}).value == 512, "hardly faster"
     assert fastest("batch_items", 512, {64: rate(300, spread=150), 512: rate(200)}).value == 512, "not in every round"
+    assert fastest("batch_items", 512, {64: rate(300, spread=50), 512: rate(230, spread=30)}).value == 512, (
+        "they overlap"
+    )
     assert fastest("batch_items", 512, {64: rate(300), 256: rate(100)}).value == 64, "the default was not measured"
+
+
+def test_one_round_changes_no_default() -> None:
+    advice = fastest("batch_items", 512, {64: rate(300, rounds=1), 512: rate(200, rounds=1)})
+    assert advice.value == 512
+    assert "one round" in advice.reason
 
 
 def test_every_value_that_was_tried_is_in_the_evidence() -> None:
@@ -37,7 +46,7 @@ def test_every_value_that_was_tried_is_in_the_evidence() -> None:
 def test_medians_of_the_rounds_without_those_that_were_refused() -> None:
     samples = [sample("replay", "x", n, achieved=value) for n, value in enumerate((100.0, 300.0, 200.0))]
     assert summary([*samples, sample("replay", "x", achieved=1.0, refused="late")]) == pytest.approx(
-        (200, 100, 300, 0.001), rel=0.01
+        (200, 100, 300, 0.001, 3), rel=0.01
     )
     assert summary([sample("replay", "x", refused="late")]) is None
 
