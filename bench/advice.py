@@ -32,6 +32,13 @@ class Measured(NamedTuple):
     rounds: int
 
 
+class Weight(NamedTuple):
+    """What cells weigh, in bytes: those that a read moves to and from the front, on average; and those of all keys."""
+
+    read: float
+    held: float
+
+
 class Advice(NamedTuple):
     """One setting: what to use, what it is by default, and the evidence, a line for each value that was tried."""
 
@@ -50,6 +57,14 @@ def summary(samples: Sequence[Sample]) -> Measured | None:
     rates = [sample.achieved for sample in good]
     p99 = median(sample.latency.p99 for sample in good if sample.latency)
     return Measured(median(rates), min(rates), max(rates), p99, len(good))
+
+
+def weight(samples: Sequence[Sample]) -> Weight | None:
+    """Medians; None where no round tells."""
+    good = [sample.sizes for sample in samples if not sample.refused and sample.sizes]
+    if not good:
+        return None
+    return Weight(median(each["a read"] for each in good), median(each["all keys"] for each in good))
 
 
 def fastest(setting: str, default: Any, tried: Mapping[Any, Measured]) -> Advice:
@@ -73,6 +88,34 @@ def _beyond_chance(better: Measured, other: Measured) -> bool:
     """Whether each round of the one was faster than every round of the other, of which there are several."""
     several = min(better.rounds, other.rounds) > 1
     return several and better.low > other.high and better.rate >= other.rate * _WORTHWHILE
+
+
+def compression(tried: Mapping[int | None, Measured], weights: Mapping[int | None, Weight]) -> Advice:
+    """`compress_above`: by the rate, as any other. The evidence says what it saves, to those who are short of space."""
+    advice = fastest("compress_above", None, tried)
+    evidence = [
+        f"{line}; {_weighed(weights[value])}" if value in weights else line
+        for value, line in zip(tried, advice.evidence, strict=True)
+    ]
+    compressing = [value for value in tried if value is not None and value in weights]
+    if compressing and None in tried and None in weights:
+        smallest = min(compressing, key=lambda value: weights[value].held)
+        saved = 1 - weights[smallest].held / weights[None].held
+        evidence.append(f"{smallest} saves {saved:.0%} of the space{_price(tried[smallest], tried[None])}")
+    return advice._replace(evidence=evidence)
+
+
+def _weighed(each: Weight) -> str:
+    return f"{each.read:,.0f} bytes to and from the front for a read, {each.held / 2**20:.1f} MiB for all keys"
+
+
+def _price(compressing: Measured, plain: Measured) -> str:
+    change = compressing.rate / plain.rate - 1
+    if _beyond_chance(plain, compressing):
+        return f" and costs {-change:.0%} of the rate: worth it only where memory is short"
+    if _beyond_chance(compressing, plain):
+        return f" and brings {change:.0%} more reads a second"
+    return f"; what that does to the rate ({change:+.0%}) cannot be told from chance"
 
 
 def deadline(default: float, tried: Sequence[float], samples: Sequence[Sample]) -> Advice:
@@ -99,7 +142,7 @@ def lifetime(default: float, found: Sequence[Retention]) -> Advice:
     most = max(each.hits for each in found)
     wanted = min((each for each in found if each.hits >= most * _ENOUGH_HITS), key=lambda each: each.seconds)
     evidence = [
-        f"{each.seconds:g} s: {each.hits:.1%} of reads from the front, {each.held / 2**20:.1f} MiB held in it"
+        f"{each.seconds:g} s: {each.hits:.1%} of reads from the front, {each.held / 2**20:.1f} MiB of values held in it"
         for each in found
     ]
     return Advice(

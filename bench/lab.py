@@ -32,6 +32,7 @@ class Measured:
     timeline: bool = False
     events: Mapping[str, float] = field(default_factory=dict[str, float])
     stages: Mapping[str, float] = field(default_factory=dict[str, float])
+    sizes: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
 class Lab:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import random
 from collections import deque
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, cast
 
 from langchain_core.messages import AIMessage
@@ -44,7 +44,7 @@ LLM_STRING = (
 
 @lru_cache(maxsize=64)
 def text(size: int, seed: int = 0) -> str:
-    """Words, repeated about as often as in prose, so that what compresses does so as with real answers."""
+    """Words, some often and most seldom. They compress better than real answers do: see `prose`."""
     rng = random.Random(seed)
     words = ["".join(rng.choices("etaoinshrdlucmfwyp", k=rng.randint(2, 9))) for _ in range(400)]
     drawn: list[str] = []
@@ -127,3 +127,25 @@ def _plain(variant: int, size: int) -> bytes:
 
 def plain(number: int, size: int) -> bytes:
     return _plain(number % _VARIANTS, size)
+
+
+# A prime: the places at which neighbours are cut lie far apart.
+_STRIDE = 104_729
+
+
+@cache
+def _documentation() -> bytes:
+    from pydoc_data.topics import topics
+
+    return "\n".join(topics.values()).encode()
+
+
+def prose(number: int, size: int) -> bytes:
+    """Cut from Python's documentation, elsewhere for each number: for what depends on how well answers compress.
+
+    Made-up words give themselves away: a frame of `text` takes two thirds of one of real text of the same size.
+    """
+    whole = _documentation()
+    start = number * _STRIDE % len(whole)
+    cut = whole[start : start + size]
+    return cut if len(cut) == size else (cut + whole * (size // len(whole) + 1))[:size]

@@ -69,6 +69,8 @@ class Sample:
     events: Mapping[str, float] = field(default_factory=dict[str, float])
     #: Where the time of an operation goes, in seconds by stage (key, front, decode, wake-up, ...).
     stages: Mapping[str, float] = field(default_factory=dict[str, float])
+    #: Bytes, by what takes them (`tune`: the cells of a read on their way, the cells of all keys).
+    sizes: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
 @dataclass(frozen=True, slots=True)

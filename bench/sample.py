@@ -43,6 +43,7 @@ def sample_of(job: Job, measured: Measured) -> Sample:
         timeline=timeline(trace) if measured.timeline else (),
         events=measured.events,
         stages=measured.stages,
+        sizes=measured.sizes,
     )
 
 

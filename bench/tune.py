@@ -12,9 +12,10 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tiered_cache import Options
+from tiered_cache import MissingExtraError, Options
+from tiered_cache._zstd import check_installed
 
-from .advice import Advice, deadline, fastest, lifetime, summary
+from .advice import Advice, Measured, compression, deadline, fastest, lifetime, summary, weight
 from .plan import Step
 from .record import Sample
 from .refusal import Refusal
@@ -30,11 +31,18 @@ _SWEEPS: Mapping[str, Sequence[int]] = {
     "front_connections": (4, 8, 16, 32),
     "batch_items": (64, 128, 256, 512, 1024),
 }
+#: Values of more bytes are compressed; only those are tried that a workload can tell apart.
+_THRESHOLDS = (256, 1024, 4096, 16_384, 65_536)
 _DEADLINES = (0.02, 0.05, 0.1, 0.25, 0.5)
 _LIFETIMES = (1, 5, 30, 60, 300, 900, 3600, 21_600, 86_400)
+#: Nothing to try on an in-process front.
+_OF_REDIS = ("front_connections",)
 _REQUESTS = 200_000
 _PLENTY = 5.0
 _FRONT_TTL = {"redis": 3600.0, "memory": 5.0}
+_MADE_UP = "the values were cut from Python's documentation: yours may compress better or worse"
+_STAND_INS = f"the recording has sizes and no values; {_MADE_UP}"
+_NO_NETWORK = "the front was on this machine: over a network, fewer bytes count for more"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +70,11 @@ def tune(wish: Wish, console: Console | None = None) -> list[Advice]:
     with open_tiers(wish.front, wish.store) as tiers, TemporaryDirectory(prefix="bench-") as folder:
         workload = Path(folder) / "workload.json"
         workload.write_text(json.dumps(requests))
-        measuring = _Measuring(wish, tiers, workload, console)
+        sweeps = {setting: values for setting, values in _SWEEPS.items() if tiers.redis or setting not in _OF_REDIS}
+        uncompressed = _why_uncompressed(requests)
+        compressing = [] if uncompressed else [None, *thresholds(requests)]
+        total = bool(tiers.redis) + len(compressing) + sum(map(len, sweeps.values()))
+        measuring = _Measuring(wish, tiers, workload, console, total)
         for tier, name in tiers.names.items():
             console.print(f"{tier}: {name}")
         console.print(f"workload: {len(requests):,} reads of {len({r.key for r in requests}):,} keys")
@@ -70,14 +82,17 @@ def tune(wish: Wish, console: Console | None = None) -> list[Advice]:
         with measuring.progress:
             if measuring.front == "redis":
                 found.append(_deadline(measuring, chosen))
-            for setting, values in _SWEEPS.items():
-                if setting == "front_connections" and measuring.front != "redis":
-                    continue
-                advice = _sweep(measuring, setting, values, chosen)
+            for setting, values in sweeps.items():
+                of_value = _sweep(measuring, setting, values, chosen)
+                advice = fastest(setting, _default(setting), _tried(of_value))
                 found.append(advice)
                 chosen[setting] = advice.value
+            if compressing:
+                found.append(_compression(measuring, compressing, chosen))
         found.append(lifetime(_FRONT_TTL[measuring.front], list(retention(requests, _lifetimes(requests)))))
     _show(found, console)
+    if uncompressed:
+        console.print(f"\ncompress_above was not tried: {uncompressed}", markup=False)
     return found
 
 
@@ -85,6 +100,22 @@ def _requests(wish: Wish) -> list[Request]:
     if wish.recorded is not None:
         return recorded(wish.recorded, rate=wish.rate)
     return made_up(s=wish.zipf, keys=wish.keys, size=wish.value_bytes, rate=wish.rate, requests=_REQUESTS)
+
+
+def _why_uncompressed(requests: Sequence[Request]) -> str:
+    """Why compression cannot be tried, or ""."""
+    try:
+        check_installed()
+    except MissingExtraError as error:
+        return str(error)
+    return "" if thresholds(requests) else f"no value has more than {_THRESHOLDS[0]} bytes"
+
+
+def thresholds(requests: Sequence[Request]) -> list[int]:
+    """Of those that compress the same values only the highest, and none that compresses nothing."""
+    sizes = {request.size for request in requests}
+    highest = {sum(size > threshold for size in sizes): threshold for threshold in _THRESHOLDS}
+    return [threshold for compressed, threshold in highest.items() if compressed]
 
 
 def _lifetimes(requests: Sequence[Request]) -> list[float]:
@@ -95,13 +126,13 @@ def _lifetimes(requests: Sequence[Request]) -> list[float]:
 
 
 class _Measuring:
-    def __init__(self, wish: Wish, tiers: Tiers, workload: Path, console: Console) -> None:
+    def __init__(self, wish: Wish, tiers: Tiers, workload: Path, console: Console, candidates: int) -> None:
         self.wish = wish
         self.front = "redis" if tiers.redis else "memory"
+        self.own_front = tiers.own_redis
         self._tiers = tiers
         self._store = "postgres" if tiers.postgres else "sqlite"
         self._workload = workload
-        total = 1 + sum(len(values) for values in _SWEEPS.values())
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -110,7 +141,7 @@ class _Measuring:
             console=console,
             transient=True,
         )
-        self._task = self.progress.add_task("", total=total * wish.rounds)
+        self._task = self.progress.add_task("", total=candidates * wish.rounds)
 
     def rounds(self, candidates: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, Sample]]:
         """Each candidate once a round, another first each time; with its number."""
@@ -133,14 +164,31 @@ def _deadline(measuring: _Measuring, chosen: Mapping[str, Any]) -> Advice:
     return deadline(_default("front_timeout"), _DEADLINES, good)
 
 
-def _sweep(measuring: _Measuring, setting: str, values: Sequence[int], chosen: Mapping[str, Any]) -> Advice:
-    of_value: dict[int, list[Sample]] = {value: [] for value in values}
+def _sweep(
+    measuring: _Measuring, setting: str, values: Sequence[Any], chosen: Mapping[str, Any]
+) -> Mapping[Any, Sequence[Sample]]:
+    of_value: dict[Any, list[Sample]] = {value: [] for value in values}
     for which, sample in measuring.rounds([{**chosen, setting: value} for value in values]):
         of_value[values[which]].append(sample)
+    return of_value
+
+
+def _tried(of_value: Mapping[Any, Sequence[Sample]]) -> Mapping[Any, Measured]:
     tried = {value: found for value, samples in of_value.items() if (found := summary(samples)) is not None}
     if not tried:
-        raise Refusal(f"the workload could not be measured: {of_value[values[0]][0].refused}")
-    return fastest(setting, _default(setting), tried)
+        samples = next(iter(of_value.values()))
+        raise Refusal(f"the workload could not be measured: {samples[0].refused}")
+    return tried
+
+
+def _compression(measuring: _Measuring, values: Sequence[int | None], chosen: Mapping[str, Any]) -> Advice:
+    of_value = _sweep(measuring, "compress_above", values, chosen)
+    weights = {value: found for value, samples in of_value.items() if (found := weight(samples)) is not None}
+    advice = compression(_tried(of_value), weights)
+    notes = [_STAND_INS if measuring.wish.recorded else _MADE_UP]
+    if measuring.own_front:
+        notes.append(_NO_NETWORK)
+    return advice._replace(evidence=[*advice.evidence, *notes])
 
 
 def _default(setting: str) -> Any:

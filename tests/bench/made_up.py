@@ -10,7 +10,10 @@ from bench.record import Sample
 
 def sample(scenario: str, contender: str, number: int = 0, **fields: Any) -> Sample:
     """`p50` in seconds; `callers`, `batch` and other parameters by their names."""
-    known = {"achieved", "lost", "errors", "loop_held", "refused", "timeline", "events", "stages", "offered", "mode"}
+    known = {
+        *("achieved", "lost", "errors", "loop_held", "refused", "timeline", "events", "stages", "sizes"),
+        *("offered", "mode"),
+    }
     took = fields.pop("p50", 0.001)
     params: dict[str, float | str] = {"callers": 1.0, "batch": 1.0, "value_bytes": 2300.0, "keys": 512.0}
     params.update({n: v if isinstance(v, str) else float(v) for n, v in fields.items() if n not in known})

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import io
+import re
+import sys
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from bench.advice import Measured, deadline, fastest, lifetime, summary
+from bench import payloads
+from bench.advice import Measured, Weight, compression, deadline, fastest, lifetime, summary, weight
 from bench.refusal import Refusal
-from bench.tune import Wish, tune
+from bench.tune import Wish, thresholds, tune
 from bench.workload import Request, Retention, made_up, recorded, retention
 from bench.zipf import zipf
 from tests.bench.made_up import sample
+from tiered_cache import _zstd
+from tiered_cache._zstd import compressed
 
 
 def rate(value: float, spread: float = 0.0, rounds: int = 3) -> Measured:
@@ -49,6 +56,82 @@ def test_medians_of_the_rounds_without_those_that_were_refused() -> None:
         (200, 100, 300, 0.001, 3), rel=0.01
     )
     assert summary([sample("replay", "x", refused="late")]) is None
+
+
+PLAIN, FRAMES = Weight(2400, 4e6), Weight(1200, 2.2e6)
+
+
+def test_compression_is_advised_only_where_it_is_faster_by_more_than_chance() -> None:
+    weights = {None: PLAIN, 1024: FRAMES}
+    assert compression({None: rate(200, 5), 1024: rate(300, 5)}, weights).value == 1024
+    assert compression({None: rate(200, 30), 1024: rate(230, 30)}, weights).value is None, "they overlap"
+    assert compression({None: rate(200, 5), 1024: rate(100, 5)}, weights).value is None, "however much it saves"
+
+
+@pytest.mark.parametrize(
+    ("plain", "compressing", "price"),
+    [
+        (rate(200, 5), rate(150, 5), "costs 25% of the rate: worth it only where memory is short"),
+        (rate(200, 30), rate(180, 30), "(-10%) cannot be told"),
+        (rate(200, 30), rate(220, 30), "(+10%) cannot be told"),
+        (rate(200, 5), rate(150, 5, rounds=1), "cannot be told"),
+        (rate(200, 5), rate(300, 5), "brings 50% more"),
+    ],
+)
+def test_the_evidence_says_what_compression_saves_and_what_that_costs(
+    plain: Measured, compressing: Measured, price: str
+) -> None:
+    tried = {None: plain, 4096: compressing, 1024: compressing}
+    evidence = compression(tried, {None: PLAIN, 4096: Weight(1800, 3e6), 1024: FRAMES}).evidence
+    assert [line.split(":")[0] for line in evidence[:-1]] == ["None", "4096", "1024"]
+    assert "2,400 bytes" in evidence[0]
+    assert "3.8 MiB" in evidence[0]
+    assert evidence[-1].startswith("1024 saves 45% of the space")
+    assert price in evidence[-1]
+
+
+def test_what_was_not_weighed_is_judged_by_its_rate_alone() -> None:
+    evidence = compression({None: rate(200), 1024: rate(100)}, {1024: FRAMES}).evidence
+    assert len(evidence) == 2
+    assert "MiB" not in evidence[0]
+    assert weight([sample("replay", "x"), sample("replay", "x", refused="late", sizes={"a read": 1.0})]) is None
+
+
+def test_what_cells_weigh_is_the_median_of_the_rounds() -> None:
+    sizes = [{"a read": float(n), "all keys": n * 10.0} for n in (1, 9, 2)]
+    assert weight([sample("replay", "x", n, sizes=each) for n, each in enumerate(sizes)]) == (2, 20)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "tried"),
+    [
+        ((2300,), {1024}),
+        ((300, 2300, 2500), {256, 1024}),
+        ((300, 5000, 100_000), {256, 4096, 65_536}),
+        ((100, 256), set[int]()),
+    ],
+)
+def test_thresholds_that_compress_the_same_values_are_tried_once(sizes: Sequence[int], tried: set[int]) -> None:
+    assert set(thresholds([Request(key, size, float(key)) for key, size in enumerate(sizes)])) == tried
+
+
+@pytest.mark.parametrize("size", [500, 2300, 20_000])
+def test_what_is_measured_compresses_as_text_of_people_does(size: int) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_bytes()
+    whole = [readme[start : start + size] for start in range(0, len(readme) - size, size)]
+    taken = [payloads.prose(number, size) for number in range(50)]
+    assert {len(value) for value in taken} == {size}
+    assert len(set(taken)) == 50
+    assert _share(taken) == pytest.approx(_share(whole), rel=0.25)
+
+
+def _share(values: Sequence[bytes]) -> float:
+    """What is left of them, each compressed for itself."""
+    return sum(len(compressed(value) or value) for value in values) / sum(map(len, values))
+
+
+def test_a_value_may_be_longer_than_the_text_it_is_cut_from() -> None:
+    assert len(payloads.prose(7, 2_000_000)) == 2_000_000
 
 
 @pytest.mark.parametrize(("slow", "wanted"), [(0.001, 0.05), (0.03, 0.09), (0.041, 0.2), (0.5, 2.0)])
@@ -113,7 +196,59 @@ def test_tune_measures_the_embedded_tiers(tmp_path: Path, monkeypatch: pytest.Mo
     console = Console(width=200, file=io.StringIO(), record=True)
     wish = Wish(front="memory://", store=f"sqlite:///{tmp_path / 'x.db'}", keys=20, callers=2, seconds=0.02, rounds=1)
     found = {advice.setting: advice for advice in tune(wish, console)}
-    assert list(found) == ["batches_in_flight", "front_ttl"], "an in-process front has no connections"
+    expected = ["batches_in_flight", "compress_above", "front_ttl"]
+    assert list(found) == expected, "an in-process front has no connections"
+    plain, compressing, saved, *notes = found["compress_above"].evidence
+    assert plain.startswith("None: ")
+    assert compressing.startswith("1024: ")
+    assert 0.4 < 1 - _moved(compressing) / _moved(plain) < 0.63, "text, not noise and not a pattern"
+    assert saved.startswith("1024 saves ")
+    assert "documentation" in notes[0]
     assert all(advice.evidence for advice in found.values())
     assert "batches_in_flight" in console.export_text()
     assert list(tmp_path.iterdir()) == [], "nothing is left in a folder of the user's"
+
+
+def _moved(line: str) -> float:
+    (found,) = re.findall(r"([0-9,]+) bytes to and from", line)
+    return float(found.replace(",", ""))
+
+
+@pytest.fixture
+def console(monkeypatch: pytest.MonkeyPatch) -> Console:
+    monkeypatch.setattr("bench.tune._SWEEPS", {})
+    return Console(width=200, file=io.StringIO(), record=True)
+
+
+def embedded(folder: Path, recording: str = "", value_bytes: int = 2300) -> Wish:
+    file = folder / "reads.jsonl"
+    file.write_text(recording)
+    store = f"sqlite:///{folder / 'x.db'}"
+    wish = Wish(front="memory://", store=store, keys=20, callers=2, seconds=0.02, rounds=1, value_bytes=value_bytes)
+    return replace(wish, recorded=file) if recording else wish
+
+
+def test_of_a_recording_the_evidence_says_that_its_values_are_unknown(tmp_path: Path, console: Console) -> None:
+    lines = [f'{{"key": "k{n % 9}", "bytes": {400 + n % 9 * 1000}}}' for n in range(90)]
+    (advice, _) = tune(embedded(tmp_path, "\n".join(lines)), console)
+    assert [line.split(":")[0] for line in advice.evidence[:4]] == ["None", "256", "1024", "4096"]
+    assert "the recording has sizes and no values" in advice.evidence[-1]
+
+
+def test_values_too_small_to_be_compressed_are_not_tried(tmp_path: Path, console: Console) -> None:
+    assert [advice.setting for advice in tune(embedded(tmp_path, value_bytes=200), console)] == ["front_ttl"]
+    assert "compress_above was not tried: no value has more than 256 bytes" in console.export_text()
+
+
+def test_without_the_library_compression_is_left_out_and_the_cure_is_named(
+    tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    _zstd._library.cache_clear()
+    try:
+        found = tune(embedded(tmp_path), console)
+    finally:
+        _zstd._library.cache_clear()
+    assert [advice.setting for advice in found] == ["front_ttl"]
+    assert "compress_above was not tried" in (text := console.export_text())
+    assert "pip install 'tiered-cache[zstd]'" in text
