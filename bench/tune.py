@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,10 +12,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tiered_cache import MissingExtraError, Options
-from tiered_cache._zstd import check_installed
-
 from .advice import Advice, Measured, compression, deadline, fastest, lifetime, summary, weight
+from .candidates import candidates, default
 from .plan import Step
 from .record import Sample
 from .refusal import Refusal
@@ -25,18 +23,8 @@ from .scenarios.base import Case
 from .tiers import Tiers, open_tiers
 from .workload import Request, made_up, recorded, retention
 
-#: What is tried, one setting after the other, each with those already chosen.
-_SWEEPS: Mapping[str, Sequence[int]] = {
-    "batches_in_flight": (1, 2, 4, 8),
-    "front_connections": (4, 8, 16, 32),
-    "batch_items": (64, 128, 256, 512, 1024),
-}
-#: Values of more bytes are compressed; only those are tried that a workload can tell apart.
-_THRESHOLDS = (256, 1024, 4096, 16_384, 65_536)
 _DEADLINES = (0.02, 0.05, 0.1, 0.25, 0.5)
 _LIFETIMES = (1, 5, 30, 60, 300, 900, 3600, 21_600, 86_400)
-#: Nothing to try on an in-process front.
-_OF_REDIS = ("front_connections",)
 _REQUESTS = 200_000
 _PLENTY = 5.0
 _FRONT_TTL = {"redis": 3600.0, "memory": 5.0}
@@ -70,11 +58,8 @@ def tune(wish: Wish, console: Console | None = None) -> list[Advice]:
     with open_tiers(wish.front, wish.store) as tiers, TemporaryDirectory(prefix="bench-") as folder:
         workload = Path(folder) / "workload.json"
         workload.write_text(json.dumps(requests))
-        sweeps = {setting: values for setting, values in _SWEEPS.items() if tiers.redis or setting not in _OF_REDIS}
-        uncompressed = _why_uncompressed(requests)
-        compressing = [] if uncompressed else [None, *thresholds(requests)]
-        total = bool(tiers.redis) + len(compressing) + sum(map(len, sweeps.values()))
-        measuring = _Measuring(wish, tiers, workload, console, total)
+        tried, left_out = candidates(requests, callers=wish.callers, pooled=bool(tiers.redis))
+        measuring = _Measuring(wish, tiers, workload, console, bool(tiers.redis) + sum(map(len, tried.values())))
         for tier, name in tiers.names.items():
             console.print(f"{tier}: {name}")
         console.print(f"workload: {len(requests):,} reads of {len({r.key for r in requests}):,} keys")
@@ -82,17 +67,14 @@ def tune(wish: Wish, console: Console | None = None) -> list[Advice]:
         with measuring.progress:
             if measuring.front == "redis":
                 found.append(_deadline(measuring, chosen))
-            for setting, values in sweeps.items():
-                of_value = _sweep(measuring, setting, values, chosen)
-                advice = fastest(setting, _default(setting), _tried(of_value))
+            for setting, values in tried.items():
+                advice = _advice(measuring, setting, values, chosen)
                 found.append(advice)
                 chosen[setting] = advice.value
-            if compressing:
-                found.append(_compression(measuring, compressing, chosen))
         found.append(lifetime(_FRONT_TTL[measuring.front], list(retention(requests, _lifetimes(requests)))))
     _show(found, console)
-    if uncompressed:
-        console.print(f"\ncompress_above was not tried: {uncompressed}", markup=False)
+    for setting, why in left_out.items():
+        console.print(f"\n{setting} was not tried: {why}", markup=False)
     return found
 
 
@@ -100,22 +82,6 @@ def _requests(wish: Wish) -> list[Request]:
     if wish.recorded is not None:
         return recorded(wish.recorded, rate=wish.rate)
     return made_up(s=wish.zipf, keys=wish.keys, size=wish.value_bytes, rate=wish.rate, requests=_REQUESTS)
-
-
-def _why_uncompressed(requests: Sequence[Request]) -> str:
-    """Why compression cannot be tried, or ""."""
-    try:
-        check_installed()
-    except MissingExtraError as error:
-        return str(error)
-    return "" if thresholds(requests) else f"no value has more than {_THRESHOLDS[0]} bytes"
-
-
-def thresholds(requests: Sequence[Request]) -> list[int]:
-    """Of those that compress the same values only the highest, and none that compresses nothing."""
-    sizes = {request.size for request in requests}
-    highest = {sum(size > threshold for size in sizes): threshold for threshold in _THRESHOLDS}
-    return [threshold for compressed, threshold in highest.items() if compressed]
 
 
 def _lifetimes(requests: Sequence[Request]) -> list[float]:
@@ -161,7 +127,7 @@ def _deadline(measuring: _Measuring, chosen: Mapping[str, Any]) -> Advice:
     good = [sample for sample in samples if not sample.refused and sample.stages]
     if not good:
         raise Refusal(f"the workload could not be measured: {samples[0].refused}")
-    return deadline(_default("front_timeout"), _DEADLINES, good)
+    return deadline(default("front_timeout"), _DEADLINES, good)
 
 
 def _sweep(
@@ -181,19 +147,30 @@ def _tried(of_value: Mapping[Any, Sequence[Sample]]) -> Mapping[Any, Measured]:
     return tried
 
 
-def _compression(measuring: _Measuring, values: Sequence[int | None], chosen: Mapping[str, Any]) -> Advice:
-    of_value = _sweep(measuring, "compress_above", values, chosen)
+def _advice(measuring: _Measuring, setting: str, values: Sequence[Any], chosen: Mapping[str, Any]) -> Advice:
+    of_value = _sweep(measuring, setting, values, chosen)
+    tried = _tried(of_value)
+    if setting == "compress_above":
+        advice = _compression(measuring, tried, of_value)
+    else:
+        advice = fastest(setting, default(setting), tried)
+    failed = [
+        f"{value}: not measured: {samples[0].refused or 'nothing was answered'}"
+        for value, samples in of_value.items()
+        if value not in tried
+    ]
+    return advice._replace(evidence=[*advice.evidence, *failed])
+
+
+def _compression(
+    measuring: _Measuring, tried: Mapping[int | None, Measured], of_value: Mapping[int | None, Sequence[Sample]]
+) -> Advice:
     weights = {value: found for value, samples in of_value.items() if (found := weight(samples)) is not None}
-    advice = compression(_tried(of_value), weights)
+    advice = compression(tried, weights)
     notes = [_STAND_INS if measuring.wish.recorded else _MADE_UP]
     if measuring.own_front:
         notes.append(_NO_NETWORK)
     return advice._replace(evidence=[*advice.evidence, *notes])
-
-
-def _default(setting: str) -> Any:
-    (found,) = [field.default for field in fields(Options) if field.name == setting]
-    return found
 
 
 def _show(found: Sequence[Advice], console: Console) -> None:

@@ -16,8 +16,9 @@ from rich.console import Console
 
 from bench import payloads
 from bench.advice import Measured, Weight, compression, deadline, fastest, lifetime, summary, weight
+from bench.candidates import batch_limits, thresholds
 from bench.refusal import Refusal
-from bench.tune import Wish, thresholds, tune
+from bench.tune import Wish, tune
 from bench.workload import Request, Retention, made_up, recorded, retention
 from bench.zipf import zipf
 from tests.bench.made_up import sample
@@ -115,6 +116,21 @@ def test_thresholds_that_compress_the_same_values_are_tried_once(sizes: Sequence
     assert set(thresholds([Request(key, size, float(key)) for key, size in enumerate(sizes)])) == tried
 
 
+@pytest.mark.parametrize(
+    ("callers", "tried"),
+    [
+        (64, []),
+        (200, [2**18, 2**22]),
+        (1000, [2**18, 2**20, 2**22]),
+        (10_000, [2**18, 2**20, 2**22, 2**24]),
+    ],
+)
+def test_limits_of_a_batch_are_tried_where_it_can_reach_them_and_the_default_beside_them(
+    callers: int, tried: Sequence[int]
+) -> None:
+    assert batch_limits([Request(0, 10, 0.0), Request(1, 2300, 1.0)], callers) == tried
+
+
 @pytest.mark.parametrize("size", [500, 2300, 20_000])
 def test_what_is_measured_compresses_as_text_of_people_does(size: int) -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_bytes()
@@ -192,18 +208,20 @@ def test_a_made_up_workload_is_the_same_each_time() -> None:
 
 
 def test_tune_measures_the_embedded_tiers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.tune._SWEEPS", {"front_connections": (1, 16), "batches_in_flight": (2, 4)})
+    monkeypatch.setattr("bench.candidates._SWEEPS", {"front_connections": (1, 16), "batches_in_flight": (2, 4)})
     console = Console(width=200, file=io.StringIO(), record=True)
-    wish = Wish(front="memory://", store=f"sqlite:///{tmp_path / 'x.db'}", keys=20, callers=2, seconds=0.02, rounds=1)
+    wish = Wish(front="memory://", store=f"sqlite:///{tmp_path / 'x.db'}", keys=20, callers=2, seconds=0.3, rounds=1)
     found = {advice.setting: advice for advice in tune(wish, console)}
     expected = ["batches_in_flight", "compress_above", "front_ttl"]
     assert list(found) == expected, "an in-process front has no connections"
-    plain, compressing, saved, *notes = found["compress_above"].evidence
+    evidence = found["compress_above"].evidence
+    assert len(evidence) == 4, evidence
+    plain, compressing, saved, origin = evidence
     assert plain.startswith("None: ")
     assert compressing.startswith("1024: ")
     assert 0.4 < 1 - _moved(compressing) / _moved(plain) < 0.63, "text, not noise and not a pattern"
     assert saved.startswith("1024 saves ")
-    assert "documentation" in notes[0]
+    assert "documentation" in origin
     assert all(advice.evidence for advice in found.values())
     assert "batches_in_flight" in console.export_text()
     assert list(tmp_path.iterdir()) == [], "nothing is left in a folder of the user's"
@@ -216,7 +234,7 @@ def _moved(line: str) -> float:
 
 @pytest.fixture
 def console(monkeypatch: pytest.MonkeyPatch) -> Console:
-    monkeypatch.setattr("bench.tune._SWEEPS", {})
+    monkeypatch.setattr("bench.candidates._SWEEPS", {})
     return Console(width=200, file=io.StringIO(), record=True)
 
 
@@ -224,7 +242,7 @@ def embedded(folder: Path, recording: str = "", value_bytes: int = 2300) -> Wish
     file = folder / "reads.jsonl"
     file.write_text(recording)
     store = f"sqlite:///{folder / 'x.db'}"
-    wish = Wish(front="memory://", store=store, keys=20, callers=2, seconds=0.02, rounds=1, value_bytes=value_bytes)
+    wish = Wish(front="memory://", store=store, keys=20, callers=2, seconds=0.3, rounds=1, value_bytes=value_bytes)
     return replace(wish, recorded=file) if recording else wish
 
 
@@ -233,6 +251,22 @@ def test_of_a_recording_the_evidence_says_that_its_values_are_unknown(tmp_path: 
     (advice, _) = tune(embedded(tmp_path, "\n".join(lines)), console)
     assert [line.split(":")[0] for line in advice.evidence[:4]] == ["None", "256", "1024", "4096"]
     assert "the recording has sizes and no values" in advice.evidence[-1]
+    assert "batch_bytes was not tried: 2 callers do not ask for 256 KiB at once" in console.export_text()
+
+
+def test_a_value_that_could_not_be_measured_is_in_the_evidence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, console: Console
+) -> None:
+    monkeypatch.setattr("bench.candidates._SWEEPS", {"batches_in_flight": (0, 2)})
+    advice = tune(embedded(tmp_path), console)[0]
+    assert advice.value == 2
+    assert advice.evidence[-1].startswith("0: not measured: ConfigurationError")
+
+
+def test_large_values_are_tried_with_smaller_batches(tmp_path: Path, console: Console) -> None:
+    found = tune(embedded(tmp_path, value_bytes=200_000), console)
+    assert [advice.setting for advice in found] == ["batch_bytes", "compress_above", "front_ttl"]
+    assert [line.split(":")[0] for line in found[0].evidence] == ["262144", "4194304"]
 
 
 def test_values_too_small_to_be_compressed_are_not_tried(tmp_path: Path, console: Console) -> None:
