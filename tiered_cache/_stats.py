@@ -146,14 +146,16 @@ class Stats:
     unsupported: int = 0
     #: Answers that `should_cache` of an adapter did not want stored.
     skipped: int = 0
-    #: Exchanges with the front that failed, and those that it was spared since it kept failing.
+    #: Exchanges with the front that failed, and those that it was spared since it kept failing, or had left others
+    #: without an answer while this one waited for its turn.
     front_errors: int = 0
     front_spared: int = 0
     #: Changed keys (and cleared namespaces) of which the front could not be told when it mattered; and those, of any
     #: process, of which this one told it later.
     unmarked: int = 0
     delivered: int = 0
-    #: Exchanges with the store that failed, and reads that it was spared since it had kept everybody waiting.
+    #: Exchanges with the store that failed; and those that it was spared: reads, since it had kept everybody waiting,
+    #: and whatever had waited for its turn while the store answered nobody.
     store_errors: int = 0
     store_spared: int = 0
     #: Calls that an adapter answered with a miss, or dropped, instead of raising.
