@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import NamedTuple
-
 import pytest
 
+from tests.aging import Aged
 from tests.langchain.models import CountingChat, CountingText
 from tests.worlds import World
 from tiered_cache import NotCachedError, TieredCache, freshness
-from tiered_cache._sql import SqlStore
 from tiered_cache.langchain import LangChainCache, TieredByteStore
-from tiered_cache.testing import ManualClock
 
 pytestmark = pytest.mark.parametrize("world", ["embedded", "servers"], indirect=True)
 
@@ -20,21 +16,6 @@ pytestmark = pytest.mark.parametrize("world", ["embedded", "servers"], indirect=
 @pytest.fixture(params=[None, 20.0], ids=["alone", "single flight"])
 def shared(request: pytest.FixtureRequest) -> float | None:
     return request.param
-
-
-class Aged(NamedTuple):
-    cache: TieredCache
-    clock: ManualClock
-
-
-@pytest.fixture
-async def aged(world: World) -> AsyncIterator[Aged]:
-    clock = ManualClock()
-    store = SqlStore(world.store, clock=clock)
-    cache = TieredCache(world.front, store, clock=clock, front_timeout=5.0)
-    yield Aged(cache, clock)
-    await cache.aclose()
-    await store.aclose()
 
 
 async def test_an_answer_that_is_too_old_for_one_caller_is_asked_for_anew_and_replaced(
