@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from tests.aging import Aged
+from tests.langchain.embedders import CountingEmbeddings
 from tests.langchain.models import CountingChat, CountingText
 from tests.worlds import World
 from tiered_cache import NotCachedError, TieredCache, freshness
-from tiered_cache.langchain import LangChainCache, TieredByteStore
+from tiered_cache.langchain import CachedEmbeddings, LangChainCache, TieredByteStore
 
 pytestmark = pytest.mark.parametrize("world", ["embedded", "servers"], indirect=True)
 
@@ -87,3 +88,21 @@ async def test_a_byte_store_gives_what_is_fresh_enough(aged: Aged) -> None:
     with freshness(refresh=True):
         assert await store.amget(["old", "new"]) == store.mget(["old", "new"]) == [None, None]
     assert store.mget(["old", "new"]) == [b"1", b"2"]
+
+
+async def test_vectors_that_are_too_old_for_one_caller_are_made_anew_and_replaced(aged: Aged) -> None:
+    model = CountingEmbeddings(vector=lambda _: [float(len(model.batches))])
+    embedder = CachedEmbeddings(model, aged.cache)
+    await embedder.aembed_documents(["a"])
+    aged.clock.advance(100)
+    with freshness(max_age=200):
+        assert await embedder.aembed_documents(["a"]) == embedder.embed_documents(["a"]) == [[1.0]]
+    embedder.embed_documents(["b"])
+    with freshness(max_age=50):
+        assert await embedder.aembed_documents(["a", "b"]) == [[3.0], [2.0]]
+        assert embedder.embed_documents(["a", "b"]) == [[3.0], [2.0]]
+    with freshness(refresh=True):
+        assert embedder.embed_documents(["a"]) == [[4.0]]
+        assert await embedder.aembed_documents(["a"]) == [[5.0]]
+    assert embedder.embed_documents(["a", "b"]) == [[5.0], [2.0]]
+    assert model.batches == [["a"], ["b"], ["a"], ["a"], ["a"]]

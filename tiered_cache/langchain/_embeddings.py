@@ -9,10 +9,10 @@ from langchain_core.embeddings import Embeddings
 
 from tiered_cache import _portal as portal
 from tiered_cache._engine import Change
-from tiered_cache._errors import ConfigurationError, StoreUnavailableError, UnsupportedValueError
+from tiered_cache._errors import ConfigurationError, UnsupportedValueError
 from tiered_cache._fail_open import FailOpen
 from tiered_cache._namespace import Namespace
-from tiered_cache._view import INHERIT, MISSING
+from tiered_cache._view import INHERIT, MISSING, find_across
 
 from ._cache import own_namespace
 from ._model_names import model_name
@@ -163,13 +163,9 @@ class CachedEmbeddings(Embeddings):
 
     async def _read(self, texts: Sequence[str], found: dict[str, list[float]]) -> None:
         """Where the store does not answer, the front may still have some."""
-        view, error = self._documents.view, None
-        results = await view.shared.engine.read([view.scope.key(text) for text in texts])
-        for text, result in zip(texts, results, strict=True):
-            if isinstance(result, StoreUnavailableError):
-                error = result
-            elif (value := view.value(result)) is not MISSING:
-                found[text] = value
+        view = self._documents.view
+        values, error = await find_across([(view, view.scope.key(text)) for text in texts])
+        found.update((text, value) for text, value in zip(texts, values, strict=True) if value is not MISSING)
         if error is not None:
             raise error.with_traceback(None)
 
