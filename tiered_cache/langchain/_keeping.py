@@ -51,7 +51,7 @@ class Keeping:
 
     def terms(self, prompt: str, llm_string: str, generations: Sequence[Generation]) -> Terms:
         """The ttl to store an answer with, or `REFUSED`, which is counted."""
-        wanted = self._choice.ask(partial(self._should_cache, generations), REFUSED)
+        wanted = self._choice.ask(lambda: bool(self._should_cache(generations)), REFUSED)
         if wanted is REFUSED:
             return REFUSED
         if not wanted:
