@@ -74,7 +74,17 @@ async def test_with_both_tiers_away_nothing_is_paid_for_either(world: World) -> 
     llm = CountingChat(cache=LangChainCache(cache))
     with freshness(only_if_cached=True), pytest.raises(NotCachedError):
         await llm.ainvoke("apples?")
-    assert llm.calls == 0
+    model = CountingEmbeddings()
+    embedder = CachedEmbeddings(model, cache)
+    with freshness(only_if_cached=True):
+        for call in (embedder.aembed_documents(["a"]), embedder.aembed_query("a")):
+            with pytest.raises(NotCachedError):
+                await call
+        with pytest.raises(NotCachedError):
+            embedder.embed_documents(["a"])
+        with pytest.raises(NotCachedError):
+            embedder.embed_query("a")
+    assert (llm.calls, model.batches, model.queries) == (0, [], [])
     await cache.aclose()
 
 
@@ -106,3 +116,22 @@ async def test_vectors_that_are_too_old_for_one_caller_are_made_anew_and_replace
         assert await embedder.aembed_documents(["a"]) == [[5.0]]
     assert embedder.embed_documents(["a", "b"]) == [[5.0], [2.0]]
     assert model.batches == [["a"], ["b"], ["a"], ["a"], ["a"]]
+
+
+async def test_a_model_of_embeddings_that_would_have_to_be_paid_is_not_called(aged: Aged) -> None:
+    model = CountingEmbeddings()
+    embedder = CachedEmbeddings(model, aged.cache)
+    found = embedder.embed_documents(["a"]), embedder.embed_query("a")
+    with freshness(only_if_cached=True):
+        assert (await embedder.aembed_documents(["a"]), await embedder.aembed_query("a")) == found
+        assert (embedder.embed_documents(["a"]), embedder.embed_query("a")) == found
+        with pytest.raises(NotCachedError):
+            embedder.embed_documents(["a", "b"])
+        with pytest.raises(NotCachedError):
+            await embedder.aembed_documents(["a", "b"])
+        with pytest.raises(NotCachedError):
+            embedder.embed_query("b")
+        with pytest.raises(NotCachedError):
+            await embedder.aembed_query("b")
+    assert (model.documents, model.queries) == (["a"], ["a"])
+    assert aged.cache.stats().adapter_errors == 0
