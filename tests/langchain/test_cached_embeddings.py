@@ -432,3 +432,18 @@ class TestTiersThatFail:
         assert model.batches == [["a", "b"], ["c"]]
         assert cache.stats().adapter_errors == 1
         await cache.aclose()
+
+    async def test_a_part_that_needs_the_store_does_not_keep_the_others_from_the_front(
+        self, sqlite_url: str, face: Face
+    ) -> None:
+        store = FaultyStore(SqlStore(sqlite_url))
+        cache, model = TieredCache("memory://", store), CountingEmbeddings()
+        embedder = CachedEmbeddings(model, cache)
+        texts = [str(n) for n in range(100)]
+        await face.documents(embedder, texts)
+        store.down = True
+        asked = ["new", *texts]
+        assert await face.documents(embedder, asked) == [rounded(thirds(text)) for text in asked]
+        assert model.batches == [texts, ["new"]]
+        assert cache.stats().adapter_errors == 2  # one part of the reading, and the writing
+        await cache.aclose()
