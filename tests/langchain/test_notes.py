@@ -212,6 +212,17 @@ async def test_what_is_cleared_is_not_found(answers: LangChainCache, face: Face)
     assert await face.find(answers) == await face.find(answers, user="ann") == []
 
 
+async def test_a_note_that_was_cleared_is_none_of_a_later_answer(
+    cache: TieredCache, answers: LangChainCache, face: Face
+) -> None:
+    forgetful = LangChainCache(cache)
+    for clear in (answers.aclear, lambda: answers.aclear(llm_string="m")):
+        await answers.aupdate("ann: 1", "m", ai("x"))
+        await clear()
+        await forgetful.aupdate("ann: 1", "m", ai("new"))
+        assert await face.find(answers) == await face.find(answers, user="ann") == []
+
+
 async def test_it_is_off_unless_asked_for(world: World, cache: TieredCache, face: Face) -> None:
     answers = LangChainCache(cache)
     await answers.aupdate("ann: 1", "m", ai("x"))

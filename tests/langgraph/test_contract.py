@@ -186,7 +186,7 @@ async def test_none_means_never_whatever_the_ttl_of_the_cache(world: World) -> N
     await cache.aclose()
 
 
-@pytest.mark.parametrize("ttl", [float("nan"), float("inf"), "60", True, 1e300, [60]])
+@pytest.mark.parametrize("ttl", [float("nan"), float("inf"), "60", True, False, 1e300, [60]])
 async def test_an_odd_ttl_fails_nothing_and_is_counted(faces: Faces, cache: TieredCache, ttl: Any) -> None:
     await faces.set({key(("n",)): ("older", None)})
     await faces.set({key(("n",)): ("odd", ttl), key(("m",)): ("stored", None)})
