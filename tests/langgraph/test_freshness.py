@@ -56,3 +56,16 @@ async def test_a_node_that_would_have_to_run_does_not(aged: Aged) -> None:
         assert two.graph.invoke(ASKED) == await two.graph.ainvoke(ASKED) == expected
     assert two.total == 2
     assert aged.cache.stats().adapter_errors == 0
+
+
+async def test_one_node_of_several_that_would_have_to_run_is_one_too_many(aged: Aged) -> None:
+    results = LangGraphCache[str](aged.cache)
+    there, absent = (("n",), "there"), (("n",), "absent")
+    await results.aset({there: ("a", None)})
+    with freshness(only_if_cached=True):
+        assert await results.aget([there]) == results.get([there]) == {there: "a"}
+        with pytest.raises(NotCachedError):
+            await results.aget([there, absent])
+        with pytest.raises(NotCachedError):
+            results.get([absent, there])
+    assert await results.aget([there, absent]) == {there: "a"}
