@@ -447,3 +447,17 @@ class TestTiersThatFail:
         assert model.batches == [texts, ["new"]]
         assert cache.stats().adapter_errors == 2  # one part of the reading, and the writing
         await cache.aclose()
+
+    @pytest.mark.parametrize("symmetric", [False, True])
+    async def test_what_is_forgotten_is_deleted_once_wherever_it_is(self, sqlite_url: str, symmetric: bool) -> None:
+        store = FaultyStore(SqlStore(sqlite_url))
+        cache, model = TieredCache("memory://", store), CountingEmbeddings()
+        embedder = CachedEmbeddings(model, cache, symmetric=symmetric)
+        await embedder.aembed_documents(["a"])
+        await embedder.aembed_query("a")
+        await embedder.adelete(["a"])
+        assert store.count("delete") == (1 if symmetric else 2)
+        await embedder.aembed_query("a")
+        await embedder.aembed_documents(["a"])
+        assert len(model.documents) + len(model.queries) == (2 if symmetric else 4)
+        await cache.aclose()

@@ -69,15 +69,14 @@ async def test_a_model_that_would_have_to_be_paid_is_not_called(
     assert llm.calls == 1
 
 
-async def test_with_both_tiers_away_nothing_is_paid_for_either(world: World) -> None:
-    cache = TieredCache("redis://127.0.0.1:1", "sqlite:////nowhere/at/all.db")
-    llm = CountingChat(cache=LangChainCache(cache))
-    with freshness(only_if_cached=True), pytest.raises(NotCachedError):
-        await llm.ainvoke("apples?")
-    model = CountingEmbeddings()
+@pytest.mark.parametrize("tables", [True, False], ids=["tiers away", "no tables"])
+async def test_where_nothing_can_be_read_nothing_is_paid_for_either(world: World, tables: bool) -> None:
+    away = "redis://127.0.0.1:1", "sqlite:////nowhere/at/all.db"
+    cache = TieredCache(*away) if tables else TieredCache(world.front, world.store, setup="never")
+    llm, model = CountingChat(cache=LangChainCache(cache)), CountingEmbeddings()
     embedder = CachedEmbeddings(model, cache)
     with freshness(only_if_cached=True):
-        for call in (embedder.aembed_documents(["a"]), embedder.aembed_query("a")):
+        for call in (llm.ainvoke("apples?"), embedder.aembed_documents(["a"]), embedder.aembed_query("a")):
             with pytest.raises(NotCachedError):
                 await call
         with pytest.raises(NotCachedError):
