@@ -220,6 +220,19 @@ async def test_tenants_models_versions_and_settings_share_nothing(cache: TieredC
     assert [len(model.documents) for model in asked if isinstance(model, CountingEmbeddings)] == [1] * 9 + [2, 1]
 
 
+async def test_a_name_that_was_given_stands_for_the_model_and_not_for_its_settings(cache: TieredCache) -> None:
+    class Sized(CountingEmbeddings):
+        dimensions = 8
+
+    class Other(CountingEmbeddings):
+        pass
+
+    models = CountingEmbeddings(), Other("m-2"), Sized()
+    for model in models:
+        await CachedEmbeddings(model, cache, model="mine").aembed_documents(["a"])
+    assert [model.documents for model in models] == [["a"], [], ["a"]]
+
+
 async def test_another_process_finds_them_by_the_same_name(world: World, cache: TieredCache) -> None:
     await CachedEmbeddings(CountingEmbeddings(), cache).aembed_documents(["a"])
     other, model = TieredCache(world.other_front(), world.store), CountingEmbeddings()
