@@ -13,6 +13,7 @@ Tiers
     world               three runs of the test: "embedded", "servers", "fake"; TieredCache(world.front, world.store)
                         One of them: @pytest.mark.parametrize("world", ["servers"], indirect=True)
                         world.other_front() for a second cache on the same data, world.lose_front() empties the front
+    aged                in tests/langchain and tests/langgraph: a cache on these tiers, and the clock its values age by
     sqlite_url          sqlite:///<tmp_path>/store.db, not created yet
     redis_url           a real Redis, flushed before the test
     postgres_url        a real PostgreSQL (postgresql+asyncpg://...), its database emptied before the test;

@@ -88,6 +88,14 @@ class Verbs:
         assert await cache.get_many(key for key in (b"a", b"b")) == {b"a": 2}
         assert await cache.get_many([]) == {}
 
+    async def test_what_is_not_for_the_front_is_found_in_the_store(self, cache: TieredCache) -> None:
+        await cache.set_many({"a": 0, "b": 0})
+        assert await cache.get_many(["a", "b"]) == {"a": 0, "b": 0}
+        hidden = cache.view.change("a", 1, None)._replace(in_front=False)
+        await cache.view.shared.write([hidden, cache.view.change("b", 1, None)])
+        assert await cache.get_many(["a", "b"]) == {"a": 1, "b": 1}
+        assert (cache.stats().hits_front, cache.stats().hits_store) == (3, 1)
+
     async def test_nothing_to_do_is_no_error(self, cache: TieredCache) -> None:
         await cache.set_many({})
         await cache.delete_many([])

@@ -402,6 +402,25 @@ async def test_what_an_observer_sets_at_the_beginning_is_seen_within_and_not_aft
     assert operation.get() == "none"
 
 
+async def test_observers_begin_in_the_order_in_which_they_came_and_end_in_the_other(cache: TieredCache) -> None:
+    ends: list[str] = []
+
+    class Named:
+        def __init__(self, name: str) -> None:
+            self._name = name
+
+        def begin(self, name: OperationName, namespace: tuple[str, ...], keys: int) -> None:
+            ends.append(f"begin {self._name}")
+
+        def end(self, begun: None, what: Operation) -> None:
+            ends.append(f"end {self._name}")
+
+    for name in "abc":
+        cache.observe(Named(name))
+    await cache.get("k")
+    assert ends == ["begin a", "begin b", "begin c", "end c", "end b", "end a"]
+
+
 async def test_each_of_those_who_share_a_batch_is_told_of_in_its_own_context(cache: TieredCache) -> None:
     marking = Marking()
     cache.observe(marking)

@@ -9,9 +9,10 @@ import pytest
 from langchain_core.outputs import Generation
 
 from tests.doubles import DictStore
+from tests.langchain.embedders import CountingEmbeddings
 from tests.worlds import World
 from tiered_cache import MemoryFront, Operation, TieredCache
-from tiered_cache.langchain import LangChainCache, TieredByteStore
+from tiered_cache.langchain import CachedEmbeddings, LangChainCache, TieredByteStore
 from tiered_cache.langgraph import LangGraphCache
 from tiered_cache.testing import FaultyFront, FaultyStore
 from tiered_cache.testing._gates import PATIENCE_SECONDS
@@ -97,11 +98,32 @@ async def test_bytes(world: World) -> None:
     ]
 
 
+async def test_embeddings(world: World) -> None:
+    cache, told = watched(world.front, world.store)
+    embedder = CachedEmbeddings(CountingEmbeddings(), cache)
+    path = (*embedder._vectors.path, "documents")
+    try:
+        await embedder.aembed_documents(["a", "b", "a"])
+        embedder.embed_documents(["a", "c"])
+        world.lose_front()
+        await embedder.aembed_documents(["a"])
+    finally:
+        await cache.aclose()
+    assert brief(told) == [
+        ("get", path, 2, 0, 0, 2),
+        ("set", path, 2, 0, 0, 0),
+        ("get", path, 2, 1, 0, 1),
+        ("set", path, 1, 0, 0, 0),
+        ("get", path, 1, 0, 1, 0),
+    ]
+
+
 @pytest.mark.parametrize("serve_miss", [False, True])
 async def test_a_failure_that_an_adapter_hides_is_told(serve_miss: bool) -> None:
-    store = FaultyStore(DictStore())
+    store, model = FaultyStore(DictStore()), CountingEmbeddings()
     cache = TieredCache(FaultyFront(MemoryFront()), store, front_timeout=PATIENCE_SECONDS, serve_miss=serve_miss)
-    results, answers = LangGraphCache[Any](cache), LangChainCache(cache)
+    results, answers, embedder = LangGraphCache[Any](cache), LangChainCache(cache), CachedEmbeddings(model, cache)
+    await embedder.aembed_documents(["a"])
     keys = [(("a",), "k"), (("a",), "x")]
     await results.aset({keys[0]: (1, None)})
     await results.aget(keys)
@@ -110,8 +132,12 @@ async def test_a_failure_that_an_adapter_hides_is_told(serve_miss: bool) -> None
     store.down = True
     assert await results.aget(keys) == {keys[0]: 1}
     assert await answers.alookup("p", MODEL) is None
+    await embedder.aembed_documents(["a", "b"])
+    assert model.batches == [["a"], ["b"]]
     outcome = "ok" if serve_miss else "StoreUnavailableError"
     assert [(each.name, each.outcome, each.hits_front, each.misses) for each in told] == [
         ("get", outcome, 1, 1),
         ("get", outcome, 0, 1),
+        ("get", outcome, 1, 1),
+        ("set", "StoreUnavailableError", 0, 0),
     ]

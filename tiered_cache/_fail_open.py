@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from ._errors import ConfigurationError, TieredCacheError, UnsupportedValueError
+from ._errors import ConfigurationError, NotCachedError, TieredCacheError, UnsupportedValueError
 from ._guard import Condition
 from ._namespace import Namespace
 from ._stats import logger
@@ -16,7 +16,8 @@ T = TypeVar("T")
 class FailOpen:
     """Turns failures into an answer for one adapter: counted, and logged once per change of state.
 
-    A wrong argument is still an exception: it would fail on every call, and nobody would look into the counters.
+    A wrong argument is still an exception: it would fail on every call, and nobody would look into the counters. So is
+    what the caller has asked for, where nothing is cached.
     """
 
     def __init__(self, name: str, namespace: Namespace) -> None:
@@ -45,7 +46,7 @@ class FailOpen:
         return result
 
     def _go_on(self, operation: str, error: TieredCacheError) -> None:
-        if isinstance(error, ConfigurationError):
+        if isinstance(error, (ConfigurationError, NotCachedError)):
             raise error
         if isinstance(error, UnsupportedValueError):
             self.unsupported(operation, error)

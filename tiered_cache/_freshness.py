@@ -60,7 +60,8 @@ def freshness(
     `refresh`: everything is a miss, so that it is computed anew and stored in place of what is there.
 
     `only_if_cached`: what would have to be computed raises NotCachedError, before anybody pays for it: in
-    `get_or_compute`, `LangChainCache` and `LangGraphCache`. A plain `get` computes nothing and is as ever.
+    `get_or_compute`, `LangChainCache`, `CachedEmbeddings` and `LangGraphCache`. A plain `get` computes nothing and is
+    as ever.
 
     It goes where context variables go: into awaited calls, tasks begun within, and synchronous calls. Where one is
     inside another, each field counts as the innermost says that says anything. Raises ConfigurationError for a

@@ -9,6 +9,7 @@ from collections.abc import Generator
 
 import pytest
 
+from tests.aging import aged as aged
 from tests.worlds import World
 from tiered_cache import TieredCache
 from tiered_cache.langchain import LangChainCache, TieredByteStore

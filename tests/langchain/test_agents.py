@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
+from weakref import ref
 
 import langchain.agents
 import pytest
@@ -154,6 +156,15 @@ class TestTheMiddleware:
             assert isinstance(cached, StreamingChat)
             assert cached.settings == model.settings
         assert len(middleware._models) <= 16
+
+    def test_a_model_that_is_known_stays_so_that_no_other_is_taken_for_it(self, answers: LangChainCache) -> None:
+        middleware = CacheMiddleware(answers)
+        gone = StreamingChat()
+        middleware._cached(gone)
+        kept = ref(gone)
+        del gone
+        gc.collect()
+        assert kept() is not None
 
     def test_refuses_what_is_no_cache(self) -> None:
         agent = create_agent(StreamingChat(), [], middleware=[CacheMiddleware(cast("Any", None))])

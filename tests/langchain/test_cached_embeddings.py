@@ -220,6 +220,19 @@ async def test_tenants_models_versions_and_settings_share_nothing(cache: TieredC
     assert [len(model.documents) for model in asked if isinstance(model, CountingEmbeddings)] == [1] * 9 + [2, 1]
 
 
+async def test_a_name_that_was_given_stands_for_the_model_and_not_for_its_settings(cache: TieredCache) -> None:
+    class Sized(CountingEmbeddings):
+        dimensions = 8
+
+    class Other(CountingEmbeddings):
+        pass
+
+    models = CountingEmbeddings(), Other("m-2"), Sized()
+    for model in models:
+        await CachedEmbeddings(model, cache, model="mine").aembed_documents(["a"])
+    assert [model.documents for model in models] == [["a"], [], ["a"]]
+
+
 async def test_another_process_finds_them_by_the_same_name(world: World, cache: TieredCache) -> None:
     await CachedEmbeddings(CountingEmbeddings(), cache).aembed_documents(["a"])
     other, model = TieredCache(world.other_front(), world.store), CountingEmbeddings()
@@ -431,4 +444,33 @@ class TestTiersThatFail:
         assert await face.documents(embedder, ["a", "c", "b"]) == [rounded(thirds(text)) for text in "acb"]
         assert model.batches == [["a", "b"], ["c"]]
         assert cache.stats().adapter_errors == 1
+        await cache.aclose()
+
+    async def test_a_part_that_needs_the_store_does_not_keep_the_others_from_the_front(
+        self, sqlite_url: str, face: Face
+    ) -> None:
+        store = FaultyStore(SqlStore(sqlite_url))
+        cache, model = TieredCache("memory://", store), CountingEmbeddings()
+        embedder = CachedEmbeddings(model, cache)
+        texts = [str(n) for n in range(100)]
+        await face.documents(embedder, texts)
+        store.down = True
+        asked = ["new", *texts]
+        assert await face.documents(embedder, asked) == [rounded(thirds(text)) for text in asked]
+        assert model.batches == [texts, ["new"]]
+        assert cache.stats().adapter_errors == 2  # one part of the reading, and the writing
+        await cache.aclose()
+
+    @pytest.mark.parametrize("symmetric", [False, True])
+    async def test_what_is_forgotten_is_deleted_once_wherever_it_is(self, sqlite_url: str, symmetric: bool) -> None:
+        store = FaultyStore(SqlStore(sqlite_url))
+        cache, model = TieredCache("memory://", store), CountingEmbeddings()
+        embedder = CachedEmbeddings(model, cache, symmetric=symmetric)
+        await embedder.aembed_documents(["a"])
+        await embedder.aembed_query("a")
+        await embedder.adelete(["a"])
+        assert store.count("delete") == (1 if symmetric else 2)
+        await embedder.aembed_query("a")
+        await embedder.aembed_documents(["a"])
+        assert len(model.documents) + len(model.queries) == (2 if symmetric else 4)
         await cache.aclose()

@@ -211,6 +211,8 @@ def test_a_class_that_makes_something_of_its_fields_is_validated(monkeypatch: py
         planted([{"text": "x"}]),
         planted([["AIMessage", {"content": "x"}]]),
         planted([[["Generation"], {"text": "x"}]]),
+        planted([["LaterGeneration", {"text": "x"}]]),
+        planted([["LaterGeneration", {"message": ["AIMessage", {"content": "x"}]}]]),
         planted([["ChatGeneration", {}]]),
         planted([["ChatGeneration", {"message": {"content": "x", "type": "ai"}}]]),
         planted([["ChatGeneration", {"message": "ab"}]]),
@@ -250,7 +252,7 @@ def test_a_class_that_makes_something_of_its_fields_is_validated(monkeypatch: py
         b'\x02[["Generation",{"text":"x","generation_info":{"a":' + b"[" * 300 + b"]" * 300 + b"}}]]",
         b'\x02[["Generation",{"text":"x","generation_info":{"n":' + b"9" * 100_000 + b"}}]]",
     ],
-    ids=range(61),
+    ids=range(63),
 )
 def test_what_is_no_answer_is_an_error(payload: bytes) -> None:
     with pytest.raises((ValueError, TypeError, LookupError, AttributeError)):

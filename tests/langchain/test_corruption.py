@@ -48,6 +48,8 @@ PLANTED: dict[str, bytes] = {
     "a model": b"\x01" + json.dumps([MODEL]).encode(),
     "a model in the information": b"\x01"
     + json.dumps([{**TEXT, "kwargs": {"text": "x", "generation_info": {"m": MODEL}}}]).encode(),
+    "a message of a later release": b'\x02[["ChatGeneration",{"message":["LaterMessage",{"content":"x"}]}]]',
+    "a generation of a later release": b'\x02[["LaterGeneration",{"text":"x"}]]',
 }
 
 

@@ -37,9 +37,16 @@ def broken() -> Generator[TieredCache]:
     cache.close()
 
 
+SINGLE_FLIGHT = pytest.mark.parametrize("single_flight", [None, 20.0], ids=["alone", "single flight"])
+
+
 class TestWithoutAnyTier:
-    async def test_every_way_of_asking_gets_the_models_answer(self, broken: TieredCache) -> None:
-        llm, text = CountingChat(cache=LangChainCache(broken)), CountingText(cache=LangChainCache(broken))
+    @SINGLE_FLIGHT
+    async def test_every_way_of_asking_gets_the_models_answer(
+        self, broken: TieredCache, single_flight: float | None
+    ) -> None:
+        answers = LangChainCache(broken, single_flight=single_flight)
+        llm, text = CountingChat(cache=answers), CountingText(cache=answers)
         assert (await llm.ainvoke("q")).text == "q #1"
         assert llm.invoke("q").text == "q #2"
         assert len(llm.batch(["a", "b", "c"])) == len(await llm.abatch(["a", "b", "c"])) == 3
@@ -81,6 +88,15 @@ class TestWithoutAnyTier:
         await store.amdelete(["a"])
         assert list(store.yield_keys()) == [key async for key in store.ayield_keys()] == []
         assert broken.stats().adapter_errors == 8
+
+
+@SINGLE_FLIGHT
+async def test_a_store_without_its_tables_costs_no_answer(sqlite_url: str, single_flight: float | None) -> None:
+    cache = TieredCache("memory://", sqlite_url, setup="never")
+    llm = CountingChat(cache=LangChainCache(cache, single_flight=single_flight))
+    assert [(await llm.ainvoke("q")).text, llm.invoke("q").text] == ["q #1", "q #2"]
+    assert cache.stats().adapter_errors == 4
+    await cache.aclose()
 
 
 async def test_the_run_goes_on_when_the_servers_die_and_hits_come_back_with_them(

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import NamedTuple
-
 import pytest
 
+from tests.aging import Aged
+from tests.langchain.embedders import CountingEmbeddings
 from tests.langchain.models import CountingChat, CountingText
 from tests.worlds import World
 from tiered_cache import NotCachedError, TieredCache, freshness
-from tiered_cache._sql import SqlStore
-from tiered_cache.langchain import LangChainCache, TieredByteStore
-from tiered_cache.testing import ManualClock
+from tiered_cache.langchain import CachedEmbeddings, LangChainCache, TieredByteStore
 
 pytestmark = pytest.mark.parametrize("world", ["embedded", "servers"], indirect=True)
 
@@ -20,21 +17,6 @@ pytestmark = pytest.mark.parametrize("world", ["embedded", "servers"], indirect=
 @pytest.fixture(params=[None, 20.0], ids=["alone", "single flight"])
 def shared(request: pytest.FixtureRequest) -> float | None:
     return request.param
-
-
-class Aged(NamedTuple):
-    cache: TieredCache
-    clock: ManualClock
-
-
-@pytest.fixture
-async def aged(world: World) -> AsyncIterator[Aged]:
-    clock = ManualClock()
-    store = SqlStore(world.store, clock=clock)
-    cache = TieredCache(world.front, store, clock=clock, front_timeout=5.0)
-    yield Aged(cache, clock)
-    await cache.aclose()
-    await store.aclose()
 
 
 async def test_an_answer_that_is_too_old_for_one_caller_is_asked_for_anew_and_replaced(
@@ -87,12 +69,21 @@ async def test_a_model_that_would_have_to_be_paid_is_not_called(
     assert llm.calls == 1
 
 
-async def test_with_both_tiers_away_nothing_is_paid_for_either(world: World) -> None:
-    cache = TieredCache("redis://127.0.0.1:1", "sqlite:////nowhere/at/all.db")
-    llm = CountingChat(cache=LangChainCache(cache))
-    with freshness(only_if_cached=True), pytest.raises(NotCachedError):
-        await llm.ainvoke("apples?")
-    assert llm.calls == 0
+@pytest.mark.parametrize("tables", [True, False], ids=["tiers away", "no tables"])
+async def test_where_nothing_can_be_read_nothing_is_paid_for_either(world: World, tables: bool) -> None:
+    away = "redis://127.0.0.1:1", "sqlite:////nowhere/at/all.db"
+    cache = TieredCache(*away) if tables else TieredCache(world.front, world.store, setup="never")
+    llm, model = CountingChat(cache=LangChainCache(cache)), CountingEmbeddings()
+    embedder = CachedEmbeddings(model, cache)
+    with freshness(only_if_cached=True):
+        for call in (llm.ainvoke("apples?"), embedder.aembed_documents(["a"]), embedder.aembed_query("a")):
+            with pytest.raises(NotCachedError):
+                await call
+        with pytest.raises(NotCachedError):
+            embedder.embed_documents(["a"])
+        with pytest.raises(NotCachedError):
+            embedder.embed_query("a")
+    assert (llm.calls, model.batches, model.queries) == (0, [], [])
     await cache.aclose()
 
 
@@ -106,3 +97,40 @@ async def test_a_byte_store_gives_what_is_fresh_enough(aged: Aged) -> None:
     with freshness(refresh=True):
         assert await store.amget(["old", "new"]) == store.mget(["old", "new"]) == [None, None]
     assert store.mget(["old", "new"]) == [b"1", b"2"]
+
+
+async def test_vectors_that_are_too_old_for_one_caller_are_made_anew_and_replaced(aged: Aged) -> None:
+    model = CountingEmbeddings(vector=lambda _: [float(len(model.batches))])
+    embedder = CachedEmbeddings(model, aged.cache)
+    await embedder.aembed_documents(["a"])
+    aged.clock.advance(100)
+    with freshness(max_age=200):
+        assert await embedder.aembed_documents(["a"]) == embedder.embed_documents(["a"]) == [[1.0]]
+    embedder.embed_documents(["b"])
+    with freshness(max_age=50):
+        assert await embedder.aembed_documents(["a", "b"]) == [[3.0], [2.0]]
+        assert embedder.embed_documents(["a", "b"]) == [[3.0], [2.0]]
+    with freshness(refresh=True):
+        assert embedder.embed_documents(["a"]) == [[4.0]]
+        assert await embedder.aembed_documents(["a"]) == [[5.0]]
+    assert embedder.embed_documents(["a", "b"]) == [[5.0], [2.0]]
+    assert model.batches == [["a"], ["b"], ["a"], ["a"], ["a"]]
+
+
+async def test_a_model_of_embeddings_that_would_have_to_be_paid_is_not_called(aged: Aged) -> None:
+    model = CountingEmbeddings()
+    embedder = CachedEmbeddings(model, aged.cache)
+    found = embedder.embed_documents(["a"]), embedder.embed_query("a")
+    with freshness(only_if_cached=True):
+        assert (await embedder.aembed_documents(["a"]), await embedder.aembed_query("a")) == found
+        assert (embedder.embed_documents(["a"]), embedder.embed_query("a")) == found
+        with pytest.raises(NotCachedError):
+            embedder.embed_documents(["a", "b"])
+        with pytest.raises(NotCachedError):
+            await embedder.aembed_documents(["a", "b"])
+        with pytest.raises(NotCachedError):
+            embedder.embed_query("b")
+        with pytest.raises(NotCachedError):
+            await embedder.aembed_query("b")
+    assert (model.documents, model.queries) == (["a"], ["a"])
+    assert aged.cache.stats().adapter_errors == 0

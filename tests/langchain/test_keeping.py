@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, Generation
@@ -93,6 +94,14 @@ class TestShouldCache:
         assert "should_cache" in line
         assert "KeyError" in line
         assert "secret" not in line
+
+    async def test_one_whose_result_is_neither_true_nor_false_fails(self, cache: TieredCache) -> None:
+        def several(generations: Sequence[Generation]) -> Any:
+            return np.array([True, False])
+
+        llm = CountingChat(cache=LangChainCache(cache, should_cache=several))
+        assert [(await llm.ainvoke("q")).text, llm.invoke("q").text] == ["q #1", "q #2"]
+        assert (cache.stats().adapter_errors, cache.stats().sets) == (2, 0)
 
     @pytest.mark.parametrize("wrong", [None, True, "is_complete"])
     def test_what_is_no_function_is_an_error(self, cache: TieredCache, wrong: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.aging import aged as aged
 from tests.worlds import World
 from tiered_cache import TieredCache
 from tiered_cache.langgraph import LangGraphCache

@@ -186,7 +186,7 @@ async def test_none_means_never_whatever_the_ttl_of_the_cache(world: World) -> N
     await cache.aclose()
 
 
-@pytest.mark.parametrize("ttl", [float("nan"), float("inf"), "60", True, 1e300, [60]])
+@pytest.mark.parametrize("ttl", [float("nan"), float("inf"), "60", True, False, 1e300, [60]])
 async def test_an_odd_ttl_fails_nothing_and_is_counted(faces: Faces, cache: TieredCache, ttl: Any) -> None:
     await faces.set({key(("n",)): ("older", None)})
     await faces.set({key(("n",)): ("odd", ttl), key(("m",)): ("stored", None)})
@@ -219,7 +219,7 @@ async def test_two_adapters_share_nothing_unless_they_share_a_namespace(cache: T
 
 
 async def test_another_version_finds_nothing_and_ends_nothing(cache: TieredCache) -> None:
-    versions = [None, "1", "2", "1:n", "\0"]
+    versions = [None, "1", "2", "1:n", "\0", "n"]
     adapters: list[LangGraphCache[Any]] = [LangGraphCache(cache, version=version) for version in versions]
     everything = [key(()), key(("n",)), key(("version=1",))]
     for adapter, version in zip(adapters, versions, strict=True):
@@ -230,7 +230,7 @@ async def test_another_version_finds_nothing_and_ends_nothing(cache: TieredCache
     await adapters[0].aclear([(), ("n",), ("version=1",)])
     await adapters[1].aclear()
     found = [len(await adapter.aget(everything)) for adapter in adapters]
-    assert found == [0, 0, 3, 3, 3]
+    assert found == [0, 0, 3, 3, 3, 3]
     again: LangGraphCache[Any] = LangGraphCache(cache, version="2")
     assert await again.aget(everything) == dict.fromkeys(everything, "2")
 

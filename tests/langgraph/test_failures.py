@@ -10,6 +10,7 @@ from typing import Any, cast
 import fakeredis
 import pytest
 import redis.asyncio
+from langchain_core.messages import AIMessage
 from langgraph.cache.base import FullKey
 from langgraph.func import entrypoint, task
 from langgraph.types import CachePolicy
@@ -21,6 +22,7 @@ from tiered_cache import RawCodec, StoreUnavailableError, TieredCache, _guard
 from tiered_cache._sql import SqlStore
 from tiered_cache.langgraph import LangGraphCache
 from tiered_cache.langgraph._adapter import _segment
+from tiered_cache.langgraph._codec import LangGraphCodec, StrictSerializer
 
 NOWHERE = "redis://127.0.0.1:1/0"
 KEY: FullKey = (("n",), "k")
@@ -177,6 +179,18 @@ class TestValuesAndPayloads:
         await cache.namespace("langgraph", _segment(("n",)), codec=Bytes()).set("k", payload)
         assert await results.aget([KEY, (("n",), "good")]) == {(("n",), "good"): 1}
         assert cache.stats().corrupt == 1
+
+    async def test_a_message_of_a_later_release_is_a_counted_miss(
+        self, cache: TieredCache, results: LangGraphCache[Any]
+    ) -> None:
+        class Later(LangGraphCodec):
+            def encode(self, value: Any) -> bytes:
+                return super().encode(value).replace(b"AIMessage", b"XYMessage")
+
+        later = cache.namespace("langgraph", _segment(("n",)), codec=Later(StrictSerializer()))
+        await later.set("k", {"messages": [AIMessage("x")]})
+        assert await results.aget([KEY]) == {}
+        assert (cache.stats().corrupt, cache.stats().adapter_errors) == (1, 0)
 
     async def test_what_another_serializer_wrote_is_a_miss_or_its_value(
         self, cache: TieredCache, results: LangGraphCache[Any]

@@ -2,36 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import NamedTuple
-
 import pytest
 
+from tests.aging import Aged
 from tests.langgraph.graphs import TwoNodes
-from tests.worlds import World
-from tiered_cache import NotCachedError, TieredCache, freshness
-from tiered_cache._sql import SqlStore
+from tiered_cache import NotCachedError, freshness
 from tiered_cache.langgraph import LangGraphCache
-from tiered_cache.testing import ManualClock
 
 pytestmark = pytest.mark.parametrize("world", ["embedded", "servers"], indirect=True)
 
 ASKED = {"question": "q"}
-
-
-class Aged(NamedTuple):
-    cache: TieredCache
-    clock: ManualClock
-
-
-@pytest.fixture
-async def aged(world: World) -> AsyncIterator[Aged]:
-    clock = ManualClock()
-    store = SqlStore(world.store, clock=clock)
-    cache = TieredCache(world.front, store, clock=clock, front_timeout=5.0)
-    yield Aged(cache, clock)
-    await cache.aclose()
-    await store.aclose()
 
 
 async def test_a_result_that_is_too_old_for_one_caller_is_made_anew_and_replaced(aged: Aged) -> None:
@@ -76,3 +56,16 @@ async def test_a_node_that_would_have_to_run_does_not(aged: Aged) -> None:
         assert two.graph.invoke(ASKED) == await two.graph.ainvoke(ASKED) == expected
     assert two.total == 2
     assert aged.cache.stats().adapter_errors == 0
+
+
+async def test_one_node_of_several_that_would_have_to_run_is_one_too_many(aged: Aged) -> None:
+    results = LangGraphCache[str](aged.cache)
+    there, absent = (("n",), "there"), (("n",), "absent")
+    await results.aset({there: ("a", None)})
+    with freshness(only_if_cached=True):
+        assert await results.aget([there]) == results.get([there]) == {there: "a"}
+        with pytest.raises(NotCachedError):
+            await results.aget([there, absent])
+        with pytest.raises(NotCachedError):
+            results.get([absent, there])
+    assert await results.aget([there, absent]) == {there: "a"}

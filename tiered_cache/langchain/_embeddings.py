@@ -9,10 +9,11 @@ from langchain_core.embeddings import Embeddings
 
 from tiered_cache import _portal as portal
 from tiered_cache._engine import Change
-from tiered_cache._errors import ConfigurationError, StoreUnavailableError, UnsupportedValueError
+from tiered_cache._errors import ConfigurationError, UnsupportedValueError
 from tiered_cache._fail_open import FailOpen
+from tiered_cache._freshness import check_cached
 from tiered_cache._namespace import Namespace
-from tiered_cache._view import INHERIT, MISSING
+from tiered_cache._view import INHERIT, MISSING, find_across
 
 from ._cache import own_namespace
 from ._model_names import model_name
@@ -120,9 +121,12 @@ class CachedEmbeddings(Embeddings):
 
         try:
             found = self._fail_open.call("embed_query", lambda: self._queries.sync.get_or_compute(text, embed), None)
-            return embed() if found is None else found
+            if found is None:
+                check_cached()
+                return embed()
         except _NotStored as odd_one:
             return self._returned(odd_one)
+        return found
 
     async def aembed_query(self, text: str) -> list[float]:
         """A new list. Raises what the model raises."""
@@ -133,9 +137,12 @@ class CachedEmbeddings(Embeddings):
 
         try:
             found = await self._fail_open.run("embed_query", self._queries.get_or_compute(text, embed), None)
-            return await embed() if found is None else found
+            if found is None:
+                check_cached()
+                return await embed()
         except _NotStored as odd_one:
             return self._returned(odd_one)
+        return found
 
     def clear(self) -> None:
         """Ends all vectors of this model with these settings, in one step."""
@@ -157,19 +164,18 @@ class CachedEmbeddings(Embeddings):
     async def _find(self, texts: Sequence[str]) -> dict[str, list[float]]:
         """The vectors that are stored, by text."""
         found: dict[str, list[float]] = {}
-        for portion in _portions(list(dict.fromkeys(texts)), _PORTION):
+        wanted = list(dict.fromkeys(texts))
+        for portion in _portions(wanted, _PORTION):
             await self._fail_open.run("embed_documents", self._read(portion, found), None)
+        if len(found) < len(wanted):
+            check_cached()
         return found
 
     async def _read(self, texts: Sequence[str], found: dict[str, list[float]]) -> None:
         """Where the store does not answer, the front may still have some."""
-        view, error = self._documents.view, None
-        results = await view.shared.engine.read([view.scope.key(text) for text in texts])
-        for text, result in zip(texts, results, strict=True):
-            if isinstance(result, StoreUnavailableError):
-                error = result
-            elif (value := view.value(result)) is not MISSING:
-                found[text] = value
+        view = self._documents.view
+        values, error = await find_across([(view, view.scope.key(text)) for text in texts])
+        found.update((text, value) for text, value in zip(texts, values, strict=True) if value is not MISSING)
         if error is not None:
             raise error.with_traceback(None)
 

@@ -20,11 +20,11 @@ from tiered_cache import _portal as portal
 from tiered_cache._codecs import PlainCodec
 from tiered_cache._engine import Change
 from tiered_cache._errors import ConfigurationError
-from tiered_cache._guard import Condition
 from tiered_cache._keys import Key, decode_name
 from tiered_cache._namespace import Namespace
 from tiered_cache._view import MISSING, View
 
+from ._asked import Asked
 from ._questions import Question
 
 #: The same metadata for all answers, or a function of (prompt, settings of the model, answer).
@@ -74,7 +74,7 @@ class Notes:
         self._answers: Final = answers
         self._index: Final = answers.namespace(_INDEX, codec=PlainCodec(), listed=True)
         self._shared: Final = answers.view.shared
-        self._condition: Final = Condition("the function given as remember", "answers that it fails on are not stored")
+        self._asked: Final = Asked("the function given as remember", self._shared.recorder)
 
     def with_notes(self, answer: Change, question: Question, generations: Sequence[Generation]) -> list[Change] | None:
         """What to write: the answer, and all that finds it again. None where the user's function fails."""
@@ -116,18 +116,10 @@ class Notes:
         return forgotten
 
     def _metadata(self, question: Question, generations: Sequence[Generation]) -> dict[str, str] | None:
-        if not callable(self._remember):
-            return self._remember
-        try:
-            metadata = dict(_checked("remember", self._remember(*question, generations)))
-        except Exception as error:  # noqa: BLE001  (the user's function: whatever it raises, the answer has been paid for)
-            self._shared.recorder.add("adapter_errors")
-            # What others raise may quote the prompt; our own does not.
-            said = str(error) if isinstance(error, ConfigurationError) else f"it raised {type(error).__name__}"
-            self._condition.failed(said)
-            return None
-        self._condition.worked()
-        return metadata
+        remember = self._remember
+        if not callable(remember):
+            return remember
+        return self._asked.ask(lambda: dict(_checked("remember", remember(*question, generations))), None)
 
     async def _look_up(self, view: View, names: Sequence[bytes]) -> list[_Found]:
         """What the names in an index stand for, without those that stand for nothing any more."""
