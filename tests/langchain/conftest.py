@@ -10,14 +10,14 @@ from collections.abc import Generator
 import pytest
 
 from tests.aging import aged as aged
-from tests.worlds import World
+from tests.worlds import PATIENT, World
 from tiered_cache import TieredCache
 from tiered_cache.langchain import LangChainCache, TieredByteStore
 
 
 @pytest.fixture
 def cache(world: World) -> Generator[TieredCache]:
-    cache = TieredCache(world.front, world.store)
+    cache = TieredCache(world.front, world.store, **PATIENT)
     yield cache
     cache.close()
 

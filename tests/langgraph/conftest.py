@@ -11,15 +11,14 @@ from typing import Any
 import pytest
 
 from tests.aging import aged as aged
-from tests.worlds import World
+from tests.worlds import PATIENT, World
 from tiered_cache import TieredCache
 from tiered_cache.langgraph import LangGraphCache
 
 
 @pytest.fixture
 def cache(world: World) -> Generator[TieredCache]:
-    # A busy machine must not turn hits of the front into hits of the store, which tests tell apart.
-    cache = TieredCache(world.front, world.store, front_timeout=2.0)
+    cache = TieredCache(world.front, world.store, **PATIENT)
     yield cache
     cache.close()
 

@@ -57,6 +57,7 @@ class Place:
         return self._source
 
     def store(self, **options: Any) -> SqlStore:
+        options.setdefault("timeout", 30.0)  # a busy machine is no fault
         store = SqlStore(self.source, **options)
         self._exits.push_async_callback(store.aclose)
         return store

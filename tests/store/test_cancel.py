@@ -138,9 +138,9 @@ async def test_what_has_happened_is_told_even_to_whoever_was_cancelled_meanwhile
 
 @ON_POSTGRES
 async def test_a_cancelled_caller_waits_no_longer_than_the_deadline(place: Place) -> None:
-    await place.ready()
+    ready = await place.ready()
     store = place.store(timeout=0.3)
-    await store.write([entry("a")])
+    await ready.write([entry("a")])
     with admin(place.url) as holder:
         holder.execute("BEGIN")
         holder.execute("SELECT 1 FROM tiered_cache_entry FOR UPDATE")
@@ -151,15 +151,15 @@ async def test_a_cancelled_caller_waits_no_longer_than_the_deadline(place: Place
             await store.write([entry("a")])
         assert scope.cancel_called
         holder.execute("COMMIT")
-    await store.write([entry("a")])
+    await ready.write([entry("a")])
     assert checked_out(store) == 0
 
 
 @ON_POSTGRES
 async def test_deadlines_that_pass_cost_no_connection(place: Place) -> None:
-    await place.ready()
-    store = place.store(timeout=0.2, pool_size=2)
-    await store.write([entry("a")])
+    ready = await place.ready()
+    store = place.store(timeout=1.0, pool_size=2)
+    await ready.write([entry("a")])
     with admin(place.url) as holder:
         holder.execute("BEGIN")
         holder.execute("SELECT 1 FROM tiered_cache_entry FOR UPDATE")
