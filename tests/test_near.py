@@ -351,6 +351,26 @@ async def test_closing_it_ends_the_listening_and_it_can_be_used_again(redis_url:
     await front.aclose()
 
 
+async def test_while_nobody_reads_nobody_listens(redis_url: str, admin: Any) -> None:
+    clock = ManualClock()
+    async with tracked(redis_url, staleness=0.3, clock=clock) as (front, _, road):
+        await holds(front, *ASKED)
+        clock.advance(59.0)
+        await front.get(ASKED)
+        listener = front._listener
+        assert listener is not None
+        await until(lambda: not listener.used)  # it has taken note of the read
+        clock.advance(59.0)
+        await until(lambda: front.shelf.fresh)  # a ping later
+        assert not listener.ended.done()
+        clock.advance(1.1)
+        await until(lambda: road.connections == 0)
+        assert front.shelf.bytes_held == 0
+        admin.set(V, cell(2), px=60_000)
+        assert await front.get(ASKED) == [cell(2), WATERMARK]
+        await holds(front, *ASKED)
+
+
 async def test_dropped_without_closing_it_leaves_no_connection_and_no_warning(redis_url: str, admin: Any) -> None:
     front = near(redis_url)
     await holds(front, *ASKED)

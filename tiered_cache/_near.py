@@ -44,6 +44,9 @@ _RETRY_SECONDS: Final = 1.0
 _LONGEST_RETRY_SECONDS: Final = 10.0
 _CLOSE_SECONDS: Final = 1.0
 
+# Where nobody has read for so long, nobody listens either, until somebody reads again.
+_IDLE_SECONDS: Final = 60.0
+
 
 class TrackedFront(Front, Protocol):
     """A front that tells how long its cells have to live, and which of them change."""
@@ -58,8 +61,8 @@ class NearFront:
 
     Values alone are held, never marks, and none for longer than it has to live in the front. Keys begin with `prefix`.
     `staleness`, in seconds, is the longest that a change by another process may go unseen. `note` is told how many
-    values (not watermarks) were answered near. It starts with the first call, in the portal's thread, and where the
-    front refuses, it is as if it were not there; that is logged.
+    values (not watermarks) were answered near. It listens in the portal's thread from the first read on, as long as
+    anybody reads. Where the front refuses to tell, it is as if it were not there; that is logged.
     """
 
     def __init__(
@@ -141,6 +144,7 @@ class NearFront:
     def _listen(self) -> None:
         listener = self._listener
         if listener is not None and not listener.ended.done():
+            listener.used = True
             return
         with self._lock:
             if self._listener is not listener:
@@ -167,6 +171,8 @@ class _Listener:
         self._staleness = staleness
         self._condition = condition
         self._stopped = False
+        #: Whether anybody has read since this was last looked at.
+        self.used = True
         self._task: asyncio.Task[object] | None = None
         self.ended: Final[Future[None]] = Future()
 
@@ -183,8 +189,10 @@ class _Listener:
         self._task = asyncio.current_task()
         try:
             pause = _RETRY_SECONDS
-            while not self._stopped:
+            while True:
                 pause = _RETRY_SECONDS if await self._hear_until_lost() else min(2 * pause, _LONGEST_RETRY_SECONDS)
+                if self._stopped:
+                    return
                 await anyio.sleep(pause)
         finally:
             self._task = None
@@ -224,13 +232,17 @@ class _Listener:
             scope.cancel()
 
     async def _ping(self, tracking: Tracking, pings: _Pings, scope: anyio.CancelScope) -> None:
-        """One at a time, so that the one which was answered is the one which was sent."""
+        """One at a time, so that the one which was answered is the one which was sent; while anybody reads."""
+        used = self._shelf.clock()
         try:
-            while True:
+            while not self._stopped:
                 with anyio.fail_after(self._staleness):
                     await tracking.ping(pings.next(self._shelf.clock()))
                     await pings.answer.wait()
                 await anyio.sleep(self._staleness / _PINGS)
+                if self.used:
+                    self.used, used = False, self._shelf.clock()
+                self._stopped = self._stopped or self._shelf.clock() - used >= _IDLE_SECONDS
         except TimeoutError:
             self._condition.failed(f"no news from the front, nor an answer, within {self._staleness} s")
         except FrontUnavailableError as error:
