@@ -20,9 +20,10 @@ from tests.servers import RedisServer, connections, left_open, redis_admin, redi
 from tests.test_fork import in_a_child
 from tests.tracked import NaiveShelf, Tracked, put, tracked, until
 from tiered_cache._cells import value_cell
+from tiered_cache._errors import FrontUnavailableError
 from tiered_cache._near import NearFront
 from tiered_cache._redis import RedisFront
-from tiered_cache._rule import MARK_READ, MARK_WRITE, Step
+from tiered_cache._rule import MARK_READ, MARK_WRITE, SETTLE_WRITE, Step
 from tiered_cache.testing import ManualClock
 
 pytestmark = pytest.mark.anyio
@@ -173,6 +174,32 @@ async def test_an_answer_that_ones_own_change_has_overtaken_is_not_held(redis_ur
             await put(front, V, cell(2))
             gate.open()
         assert await front.get(ASKED) == [cell(2), WATERMARK]
+
+
+async def test_what_was_read_while_ones_own_change_was_under_way_is_not_held_after_it(
+    redis_url: str, admin: Any
+) -> None:
+    async with tracked(redis_url) as (front, inner, road):
+        await holds(front, *ASKED)
+        road.freeze()
+        gate = inner.stop_steps()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(front.apply, [Step(SETTLE_WRITE, V)], MINE, 1000)
+            await gate.reached()
+            for _ in range(2):
+                assert await front.get(ASKED) == [cell(1), WATERMARK]
+            gate.open()
+        assert await front.get(ASKED) == [None, WATERMARK]
+
+
+async def test_a_change_of_which_nobody_knows_whether_it_was_made_counts_as_made(redis_url: str, admin: Any) -> None:
+    async with tracked(redis_url) as (front, inner, road):
+        await holds(front, *ASKED)
+        road.freeze()
+        inner.mute = True
+        with pytest.raises(FrontUnavailableError):
+            await front.apply([Step(SETTLE_WRITE, V)], MINE, 1000)
+        assert await front.get(ASKED) == [None, WATERMARK]
 
 
 @pytest.mark.parametrize("what", ["flushall", "flushdb"])

@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 
+from tiered_cache._errors import FrontUnavailableError
 from tiered_cache._near import NearFront
 from tiered_cache._redis import RedisFront, Tracking
 from tiered_cache._rule import MARK_WRITE, SETTLE_WRITE, Step
@@ -27,12 +28,20 @@ class Tracked:
         self._data = RedisFront(url, timeout=10)
         self._news = RedisFront(news_url, timeout=10)
         self._gate: Gate | None = None
+        self._step_gate: Gate | None = None
         self.asked = 0
+        #: Steps are taken, and nobody is told.
+        self.mute = False
 
     def stop(self) -> Gate:
         """Holds up the next reader, who has the server's answer and has not looked at it."""
         self._gate = Gate()
         return self._gate
+
+    def stop_steps(self) -> Gate:
+        """Holds up the next who takes steps, before he does."""
+        self._step_gate = Gate()
+        return self._step_gate
 
     async def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
         self.asked += 1
@@ -47,7 +56,13 @@ class Tracked:
         return found
 
     async def apply(self, steps: Sequence[Step], token: bytes, mark_ttl: int) -> list[bool]:
-        return await self._data.apply(steps, token, mark_ttl)
+        gate, self._step_gate = self._step_gate, None
+        if gate is not None:
+            await gate.wait()
+        done = await self._data.apply(steps, token, mark_ttl)
+        if self.mute:
+            raise FrontUnavailableError("the reply was lost")
+        return done
 
     async def track(self, prefix: bytes) -> Tracking:
         return await self._news.track(prefix)
