@@ -24,6 +24,7 @@ from tiered_cache._errors import FrontUnavailableError
 from tiered_cache._near import NearFront
 from tiered_cache._redis import RedisFront
 from tiered_cache._rule import MARK_READ, MARK_WRITE, SETTLE_WRITE, Step
+from tiered_cache._shelf import Shelf
 from tiered_cache.testing import ManualClock
 
 pytestmark = pytest.mark.anyio
@@ -233,6 +234,21 @@ async def test_where_news_is_silent_a_change_is_seen_once_the_bound_has_passed(r
         assert await front.get(ASKED) == [cell(1), WATERMARK]
         clock.advance(0.001)
         assert await front.get(ASKED) == [cell(2), WATERMARK]
+
+
+async def test_an_answered_ping_proves_what_came_before_it_was_sent_and_no_more(redis_url: str, admin: Any) -> None:
+    proven: list[float] = []
+
+    class Proven(Shelf):
+        def confirm(self, moment: float) -> None:
+            proven.append(self.clock() - moment)
+            super().confirm(moment)
+
+    async with tracked(redis_url, Proven, staleness=1.0) as (_, _, road):
+        road.delay(0.1)
+        seen = len(proven)
+        await until(lambda: len(proven) >= seen + 3)
+        assert min(proven[-2:]) >= 0.1
 
 
 async def test_a_connection_that_is_silent_is_given_up_and_what_was_held_with_it(
