@@ -33,7 +33,7 @@ from ._clock import elapsed
 from ._errors import FrontUnavailableError
 from ._fork import forget_after_fork
 from ._guard import Condition
-from ._redis import Changed, Tracking
+from ._redis import Tracking
 from ._rule import Step
 from ._shelf import Shelf
 from ._tiers import Front
@@ -189,11 +189,10 @@ class _Listener:
         self._task = asyncio.current_task()
         try:
             pause = _RETRY_SECONDS
-            while True:
+            while not self._stopped:
                 pause = _RETRY_SECONDS if await self._hear_until_lost() else min(2 * pause, _LONGEST_RETRY_SECONDS)
-                if self._stopped:
-                    return
-                await anyio.sleep(pause)
+                if not self._stopped:
+                    await anyio.sleep(pause)
         finally:
             self._task = None
             self.ended.set_result(None)
@@ -207,22 +206,21 @@ class _Listener:
             return False
         try:
             async with anyio.create_task_group() as tasks:
-                pings = _Pings()
-                tasks.start_soon(self._ping, tracking, pings, tasks.cancel_scope)
-                await self._hear(tracking, pings, tasks.cancel_scope)
+                tasks.start_soon(self._ping_on, tracking, tasks.cancel_scope)
+                await self._hear(tracking, tasks.cancel_scope)
         finally:
             self._shelf.doubt()
             await tracking.aclose()
         return True
 
-    async def _hear(self, tracking: Tracking, pings: _Pings, scope: anyio.CancelScope) -> None:
+    async def _hear(self, tracking: Tracking, scope: anyio.CancelScope) -> None:
         try:
             while True:
                 heard = await tracking.hear()
-                if not isinstance(heard, Changed):
-                    if pings.answered(heard.text):
-                        self._shelf.confirm(pings.sent_at)
-                        self._condition.worked()
+                if heard is None:
+                    self._shelf.confirm(self._ping.sent_at)
+                    self._condition.worked()
+                    self._ping.answered.set()
                 elif heard.keys is None:
                     self._shelf.flush()
                 else:
@@ -231,14 +229,15 @@ class _Listener:
             self._condition.failed(error)
             scope.cancel()
 
-    async def _ping(self, tracking: Tracking, pings: _Pings, scope: anyio.CancelScope) -> None:
-        """One at a time, so that the one which was answered is the one which was sent; while anybody reads."""
+    async def _ping_on(self, tracking: Tracking, scope: anyio.CancelScope) -> None:
+        """One ping after the other, while anybody reads."""
         used = self._shelf.clock()
         try:
             while not self._stopped:
                 with anyio.fail_after(self._staleness):
-                    await tracking.ping(pings.next(self._shelf.clock()))
-                    await pings.answer.wait()
+                    self._ping = _Ping(self._shelf.clock())
+                    await tracking.ping()
+                    await self._ping.answered.wait()
                 await anyio.sleep(self._staleness / _PINGS)
                 if self.used:
                     self.used, used = False, self._shelf.clock()
@@ -250,24 +249,12 @@ class _Listener:
         scope.cancel()
 
 
-class _Pings:
-    """The ping that is under way, and when it was sent."""
+class _Ping:
+    """One, and when it was sent. The next is sent when it was answered, so what is answered is the last."""
 
-    def __init__(self) -> None:
-        self._number = 0
-        self.sent_at = 0.0
-        self.answer = anyio.Event()
-
-    def next(self, now: float) -> bytes:
-        self._number += 1
-        self.sent_at, self.answer = now, anyio.Event()
-        return b"%d" % self._number
-
-    def answered(self, text: bytes) -> bool:
-        if text != b"%d" % self._number:
-            return False
-        self.answer.set()
-        return True
+    def __init__(self, sent_at: float) -> None:
+        self.sent_at = sent_at
+        self.answered = anyio.Event()
 
 
 _of_the_parent: list[_Listener] = []  # kept alive: finalizers would talk to the server on the parent's connection

@@ -28,12 +28,6 @@ class Changed(NamedTuple):
     keys: Sequence[bytes] | None
 
 
-class Answered(NamedTuple):
-    """The ping with this text."""
-
-    text: bytes
-
-
 class Tracking:
     """Hears of every change of the keys that begin with a prefix, by whomever. Belongs to the loop that opened it."""
 
@@ -41,15 +35,18 @@ class Tracking:
         self._connection = connection
         self._place = place
 
-    async def ping(self, text: bytes) -> None:
-        """Asks for an `Answered` of this text. Raises FrontUnavailableError where the connection is gone."""
+    async def ping(self) -> None:
+        """Asks for an answer, to be heard in its turn. Raises FrontUnavailableError where the connection is gone."""
         try:
-            await self._connection.send_packed_command(packed((b"PING", text)))
+            await self._connection.send_packed_command(packed((b"PING",)))
         except (RedisError, OSError) as error:
             raise unavailable(self._place, error) from error
 
-    async def hear(self) -> Changed | Answered:
-        """Waits for the next message. Raises FrontUnavailableError where the connection is gone, or makes no sense."""
+    async def hear(self) -> Changed | None:
+        """Waits for the next message; None is the answer to a ping.
+
+        Raises FrontUnavailableError where the connection is gone, or makes no sense.
+        """
         try:
             message = await self._connection.read_response()
         except (RedisError, OSError) as error:
@@ -59,8 +56,8 @@ class Tracking:
                 return Changed(None)
             case [b"message", _, [*keys]]:
                 return Changed(cast("list[bytes]", keys))
-            case [b"pong", bytes() as text]:
-                return Answered(text)
+            case [b"pong", _]:
+                return None
             case _:
                 raise FrontUnavailableError(f"Redis at {self._place} said what nobody had asked", failure="protocol")
 
