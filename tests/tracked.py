@@ -30,6 +30,7 @@ class Tracked:
         self._gate: Gate | None = None
         self._step_gate: Gate | None = None
         self.asked = 0
+        self.tracked = 0
         #: Steps are taken, and nobody is told.
         self.mute = False
 
@@ -65,6 +66,7 @@ class Tracked:
         return done
 
     async def track(self, prefix: bytes) -> Tracking:
+        self.tracked += 1
         return await self._news.track(prefix)
 
     async def aclose(self) -> None:
