@@ -18,7 +18,7 @@ import redis.asyncio.sentinel
 import redis.sentinel
 
 from tests.servers import RedisServer, connections, left_open, redis_admin, redis_calls
-from tiered_cache._errors import ConfigurationError
+from tiered_cache._errors import ConfigurationError, FrontUnavailableError
 from tiered_cache._redis import RedisFront
 from tiered_cache._rule import MARK_READ, MARK_WRITE, SETTLE_READ, Step
 
@@ -218,6 +218,19 @@ async def test_a_read_is_one_plain_command_and_a_batch_of_steps_one_script(front
 
 def _commands(calls: Counter[str]) -> Counter[str]:
     return Counter({name: n for name, n in calls.items() if name not in ("CLIENT", "CLIENT|SETINFO", "INFO", "HELLO")})
+
+
+async def test_of_several_replies_an_error_leaves_the_connection_in_step(spare_redis: RedisServer) -> None:
+    with redis_admin(spare_redis.url) as client:
+        client.execute_command("ACL", "SETUSER", "app", "on", ">pass", "~*", "&*", "+@all", "-pttl")
+        client.mset({b"a": b"Va", b"b": b"Vb"})
+    front = RedisFront(spare_redis.url.replace("redis://", "redis://app:pass@"), timeout=10)
+    for _ in range(3):
+        with pytest.raises(FrontUnavailableError, match="PTTL"):
+            await front.read([b"a", b"b"])
+        assert await front.get([b"b", b"a"]) == [b"Vb", b"Va"]
+    assert connections(spare_redis.url) == 1
+    await front.aclose()
 
 
 async def test_a_script_that_the_server_has_forgotten_is_sent_again(front: RedisFront, redis_url: str) -> None:

@@ -13,7 +13,7 @@ from tests.doubles import DictStore
 from tiered_cache import ConfigurationError, MemoryFront, Options, TieredCache
 from tiered_cache._options import OptionsDict, milliseconds, options_from_env
 
-DURATIONS = ("watermark_ttl", "mark_ttl", "front_timeout", "store_timeout", "reclaim_interval")
+DURATIONS = ("watermark_ttl", "mark_ttl", "front_timeout", "store_timeout", "reclaim_interval", "near_staleness")
 WHOLE = ("front_connections", "store_connections", "front_bytes", "batch_items", "batches_in_flight", "reclaim_rows")
 
 
@@ -47,6 +47,7 @@ def test_a_number_of_things_is_whole_and_at_least_1(name: str, value: Any) -> No
     ("name", "value"),
     [
         *[("front_ttl_jitter", value) for value in (-0.1, 1, 1.5, math.nan, "0.1", None)],
+        *[("near_bytes", value) for value in (-1, 1.5, "5", True, None)],
         *[("setup", value) for value in ("later", "", None, True)],
         *[("prefix", value) for value in ("", None, b"bytes")],
     ],

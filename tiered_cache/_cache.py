@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from types import TracebackType
 from typing import Self, Unpack
 
@@ -26,6 +27,7 @@ from ._flights import Flights
 from ._keys import scope_of
 from ._memory import MemoryFront
 from ._namespace import Namespace
+from ._near import NearFront
 from ._observe import Observer, Observers
 from ._options import LOCAL_FRONT_TTL, SHARED_FRONT_TTL, Options, OptionsDict, check_ttl, options_from_env
 from ._redis import RedisFront
@@ -72,12 +74,12 @@ class TieredCache(Namespace):
         **options: Unpack[OptionsDict],
     ) -> None:
         given = Options.of(options)
-        self._front = _front_of(EMBEDDED_FRONT if front is None else front, given)
+        recorder = Recorder(on_event)
+        self._front = _front_of(EMBEDDED_FRONT if front is None else front, given, recorder)
         self._store = _store_of(EMBEDDED_STORE if store is None else store, given)
         self._opened = [tier for tier in (self._front, self._store) if tier not in (front, store, _process_front)]
         local = isinstance(self._front, MemoryFront)
         self.options: Options = given.with_front_ttl(LOCAL_FRONT_TTL if local else SHARED_FRONT_TTL)
-        recorder = Recorder(on_event)
         engine = Engine(self._front, self._store, self.options, recorder, local=local, clock=StoreClock(clock))
         self._reclaimer = Reclaimer(engine, self.options)
         engine.on_change = self._reclaimer.note
@@ -230,7 +232,25 @@ def _front_of_process(max_bytes: int) -> MemoryFront:
         return _process_front
 
 
-def _front_of(source: FrontSource, options: Options) -> Front:
+def _front_of(source: FrontSource, options: Options, recorder: Recorder) -> Front:
+    front = _shared_front_of(source, options)
+    if not options.near_bytes:
+        return front
+    if not isinstance(front, RedisFront) or front is source:
+        raise ConfigurationError(
+            "near_bytes is for what a Redis holds: give the front as redis://... or as a redis-py client, or leave "
+            "near_bytes at 0 (memory:// is in this process already)"
+        )
+    return NearFront(
+        front,
+        f"{options.prefix}:".encode(),
+        max_bytes=options.near_bytes,
+        staleness=options.near_staleness,
+        note=partial(recorder.add, "hits_near"),
+    )
+
+
+def _shared_front_of(source: FrontSource, options: Options) -> Front:
     if isinstance(source, str) and source.startswith("memory:"):
         return _front_of_process(options.front_bytes)
     if isinstance(source, str | redis.Redis | redis.asyncio.Redis):

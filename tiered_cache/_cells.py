@@ -113,6 +113,16 @@ def read_value(digest: bytes, cell: bytes) -> Value | None:
     return Value(int.from_bytes(head[1:], "big"), cell[_CELL_BYTES:])
 
 
+def is_value(cell: bytes) -> bool:
+    """Whether this is a value or a watermark, if it is intact, and no mark."""
+    return cell[:1] == VALUE
+
+
+def is_watermark(cell: bytes) -> bool:
+    """Whether this is a watermark, if it is intact: a value with an empty envelope, which no entry has."""
+    return cell[:1] == VALUE and len(cell) == _CELL_BYTES
+
+
 def is_mark(cell: bytes) -> bool:
     """Whether somebody is between the store and this cell."""
     if cell[:1] == READER:

@@ -55,6 +55,11 @@ class Options:
     store_connections: int = 8
     #: What the in-process front holds at most. All caches of a process share it: the largest that one asks for counts.
     front_bytes: int = 64 * 1024 * 1024
+    #: What is held in this process, in front of Redis, of what it has read there; 0: nothing. Needs a front in Redis.
+    near_bytes: int = 0
+    #: The longest that a change by another process may go unseen by readers to whom that gives an older value. It is
+    #: seen as soon as Redis says so, where that is sooner. This process's own changes are seen at once.
+    near_staleness: float = 1.0
     #: Begins every key in Redis.
     prefix: str = "tiered_cache"
     #: Begins the name of every table in the database.
@@ -100,7 +105,7 @@ class Options:
             check_ttl(self.front_ttl)
         for name in (
             *("watermark_ttl", "mark_ttl", "front_timeout", "breaker_window", "breaker_retry", "recovery_interval"),
-            *("lease_ttl", "store_timeout", "reclaim_interval"),
+            *("lease_ttl", "store_timeout", "reclaim_interval", "near_staleness"),
         ):
             _check(
                 name,
@@ -119,6 +124,7 @@ class Options:
             "reclaim_rows",
         ):
             _check(name, getattr(self, name), (int,), lambda x: x >= 1, "a whole number, 1 or more")
+        _check("near_bytes", self.near_bytes, (int,), lambda x: x >= 0, "a number of bytes, 0 for none")
         if self.compress_above is not None:
             _check("compress_above", self.compress_above, (int,), lambda x: x >= 0, "a number of bytes, or None")
             check_installed()
@@ -155,6 +161,8 @@ class OptionsDict(TypedDict, total=False):
     front_connections: int
     store_connections: int
     front_bytes: int
+    near_bytes: int
+    near_staleness: float
     prefix: str
     table_prefix: str
     schema: str | None

@@ -20,6 +20,7 @@ logger: Final = logging.getLogger("tiered_cache")
 
 Count = Literal[
     "hits_front",
+    "hits_near",
     "hits_store",
     "misses",
     "promotions",
@@ -123,6 +124,9 @@ class Stats:
 
     #: Keys answered by the front; by the store; by neither.
     hits_front: int = 0
+    #: Keys of which this process held what the front has (option `near_bytes`). They count as `hits_front` as well,
+    #: which counts each of the callers who look for one key together.
+    hits_near: int = 0
     hits_store: int = 0
     misses: int = 0
     #: Keys copied from the store to the front.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,7 +12,9 @@ import fakeredis
 import pytest
 
 from tests.servers import RedisServer, free_port, redis_admin
+from tests.tracked import until
 from tiered_cache import Front, MemoryFront
+from tiered_cache._near import NearFront
 from tiered_cache._redis import RedisFront
 from tiered_cache.testing import FaultyFront, FrontSuite, ManualClock
 
@@ -89,6 +91,27 @@ class TestOldestRedis(TestRedisFront):
             self.client.flushdb()
             self.url = oldest_redis.url
             yield
+
+
+class EagerlyNear(NearFront):
+    """Answers near whatever it holds, not only what readers ask for."""
+
+    def _answerable(self, held: Sequence[bytes | None]) -> int:
+        return sum(cell is not None for cell in held)
+
+
+class TestNearFront(TestRedisFront):
+    @asynccontextmanager
+    async def front(self) -> AsyncGenerator[Front]:
+        front = EagerlyNear(RedisFront(self.url, timeout=10), b"", max_bytes=64 * 1024 * 1024)
+        await front.get([b"nothing"])
+        await until(lambda: front.shelf.fresh)
+        yield front
+        await front.aclose()
+
+
+class TestNearFrontOnTheOldestRedis(TestNearFront, TestOldestRedis):
+    pass
 
 
 class TestFakeRedis(RedisSuite):

@@ -1,5 +1,6 @@
 """The Redis front, in one room with all that knows redis-py."""
 
 from ._front import RedisFront
+from ._tracking import Changed, Tracking
 
-__all__ = ["RedisFront"]
+__all__ = ["Changed", "RedisFront", "Tracking"]

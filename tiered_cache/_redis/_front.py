@@ -9,6 +9,7 @@ from tiered_cache._rule import Step
 
 from ._link import RedisLink
 from ._script import SCRIPT, SCRIPT_ID
+from ._tracking import Tracking, track
 
 # A script blocks the server while it runs, and a request is held in its memory as a whole.
 _STEPS_PER_SCRIPT: Final = 1000
@@ -36,6 +37,20 @@ class RedisFront:
             return []
         cells: list[bytes | None] = await self._link.run(b"MGET", *keys)
         return [cell or None for cell in cells]
+
+    async def read(self, keys: Sequence[bytes]) -> list[tuple[bytes | None, int]]:
+        """The cells of `keys` with the milliseconds left to each, 0 or less where it is not known to have an expiry.
+
+        The cells are of one moment, and what is left to them of a little later.
+        """
+        if not keys:
+            return []
+        cells, *left = await self._link.run_all([(b"MGET", *keys), *((b"PTTL", key) for key in keys)])
+        return [(cell or None, ms) for cell, ms in zip(cells, left, strict=True)]
+
+    async def track(self, prefix: bytes) -> Tracking:
+        """Hears of changes, on a connection of its own that is the caller's to close. Raises FrontUnavailableError."""
+        return await track(self._link, prefix)
 
     async def apply(self, steps: Sequence[Step], token: bytes, mark_ttl: int) -> list[bool]:
         done: list[bool] = []

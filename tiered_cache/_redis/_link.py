@@ -8,7 +8,7 @@ all that belongs to it, and nothing is retried but once, where the server had cl
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, cast
 
@@ -49,7 +49,7 @@ _BUSY: Final = (
 )
 
 
-class _Connection(Protocol):
+class Connection(Protocol):
     """What is used of redis-py's connections."""
 
     @property
@@ -72,9 +72,10 @@ class RedisLink:
         self.place = found.place
         self._timeout = timeout
 
-        def open_one() -> _Connection:
-            return cast("_Connection", found.connection_class(**found.settings))
+        def open_one() -> Connection:
+            return cast("Connection", found.connection_class(**found.settings))
 
+        self._open_one = open_one
         try:
             open_one()  # not connected yet: this finds what redis-py has no setting for
         except (TypeError, ValueError, RedisError) as error:
@@ -84,7 +85,12 @@ class RedisLink:
     async def run(self, *command: bytes) -> Any:
         """The reply to a command. Raises FrontUnavailableError where there is none in time, or it is an error."""
         pool = self._pools.get()
-        return await self._in_time(lambda progress: pool.run(command, progress))
+        return (await self._in_time(lambda progress: pool.run([command], progress)))[0]
+
+    async def run_all(self, commands: Sequence[tuple[bytes, ...]]) -> list[Any]:
+        """The replies to commands that are sent together, each taken for itself. Raises the same."""
+        pool = self._pools.get()
+        return await self._in_time(lambda progress: pool.run(commands, progress))
 
     async def run_script(self, script: bytes, script_id: bytes, *arguments: bytes) -> Any:
         """The same for a script, which is sent along only where the server does not know it yet."""
@@ -92,11 +98,26 @@ class RedisLink:
 
         async def exchange(progress: _Progress) -> Any:
             try:
-                return await pool.run((b"EVALSHA", script_id, *arguments), progress)
+                return await pool.run([(b"EVALSHA", script_id, *arguments)], progress)
             except NoScriptError:
-                return await pool.run((b"EVAL", script, *arguments), progress)
+                return await pool.run([(b"EVAL", script, *arguments)], progress)
 
-        return await self._in_time(exchange)
+        return (await self._in_time(exchange))[0]
+
+    async def connected(self) -> Connection:
+        """A connection beside those of the pool, on the loop that runs and the caller's to disconnect.
+
+        Raises FrontUnavailableError where there is none to be had.
+        """
+        connection = self._open_one()
+        try:
+            await _connect(connection)
+        except BaseException as error:
+            await dropped(connection)
+            if isinstance(error, RedisError | OSError):
+                raise unavailable(self.place, error) from error
+            raise
+        return connection
 
     async def aclose(self) -> None:
         await self._pools.aclose()
@@ -113,12 +134,15 @@ class RedisLink:
             text = f"Redis at {self.place} did not answer within {self._timeout} s"
             raise FrontUnavailableError(text, failure="timeout") from error
         except (RedisError, OSError) as error:
-            # The text stays in the cause: a server may quote arguments in it.
-            kind = type(error).__name__
-            text = f"{kind} {error}"
-            hint = next((f": {hint}" for signs, hint in _HINTS if any(sign in text for sign in signs)), "")
-            text = f"Redis at {self.place} failed ({kind}){hint}"
-            raise FrontUnavailableError(text, failure=_failure(error)) from error
+            raise unavailable(self.place, error) from error
+
+
+def unavailable(place: str, error: Exception) -> FrontUnavailableError:
+    """What a failure of redis-py is to the caller. Its text stays in the cause: a server may quote arguments in it."""
+    kind = type(error).__name__
+    text = f"{kind} {error}"
+    hint = next((f": {hint}" for signs, hint in _HINTS if any(sign in text for sign in signs)), "")
+    return FrontUnavailableError(f"Redis at {place} failed ({kind}){hint}", failure=_failure(error))
 
 
 def _failure(error: Exception) -> FrontFailure:
@@ -142,47 +166,47 @@ class _Progress:
 class _Pool:
     """The connections of one event loop."""
 
-    def __init__(self, open_one: Callable[[], _Connection], size: int) -> None:
+    def __init__(self, open_one: Callable[[], Connection], size: int) -> None:
         self._open_one = open_one
         self._slots = anyio.Semaphore(size, fast_acquire=True)
-        self._idle: list[_Connection] = []
+        self._idle: list[Connection] = []
         # Being opened for callers that were cancelled, or ran out of time, before it was done: for those who come next.
         # Were they given up as well, a handshake slower than the callers' patience would never come to an end.
-        self._opening: list[asyncio.Task[_Connection]] = []
+        self._opening: list[asyncio.Task[Connection]] = []
         self._closed = False
 
-    async def run(self, command: tuple[bytes, ...], progress: _Progress) -> Any:
+    async def run(self, commands: Sequence[tuple[bytes, ...]], progress: _Progress) -> list[Any]:
         async with self._slots:
             progress.begun = True
             self._collect()
             if self._idle:
                 try:
-                    return await self._exchange(self._idle.pop(), command)
+                    return await self._exchange(self._idle.pop(), commands)
                 except (RedisConnectionError, OSError):
                     await self._drop_idle(nowait=True)  # what closed this one has probably closed them all
-            return await self._exchange(await self._opened(), command)
+            return await self._exchange(await self._opened(), commands)
 
-    async def _exchange(self, connection: _Connection, command: tuple[bytes, ...]) -> Any:
+    async def _exchange(self, connection: Connection, commands: Sequence[tuple[bytes, ...]]) -> list[Any]:
         try:
-            await connection.send_packed_command(_packed(command))
-            reply = await connection.read_response()
-        except ResponseError:  # a reply as well, and read to its end
-            await self._keep(connection)
-            raise
+            await connection.send_packed_command(b"".join(map(packed, commands)))
+            replies = [await _reply(connection) for _ in commands]
         except BaseException:
             # Its reply, or a part of it, may still be on its way: nobody else may read it.
-            await _drop(connection)
+            await dropped(connection)
             raise
         await self._keep(connection)
-        return reply
+        for reply in replies:
+            if isinstance(reply, ResponseError):
+                raise reply
+        return replies
 
-    async def _keep(self, connection: _Connection) -> None:
+    async def _keep(self, connection: Connection) -> None:
         if self._closed or not connection.is_connected:
-            await _drop(connection)
+            await dropped(connection)
         else:
             self._idle.append(connection)
 
-    async def _opened(self) -> _Connection:
+    async def _opened(self) -> Connection:
         task = self._opening.pop(0) if self._opening else asyncio.ensure_future(self._open())
         try:
             return await asyncio.shield(task)
@@ -199,12 +223,12 @@ class _Pool:
         self._idle += [task.result() for task in done if not task.cancelled() and task.exception() is None]
         self._opening = [task for task in self._opening if not task.done()]
 
-    async def _open(self) -> _Connection:
+    async def _open(self) -> Connection:
         connection = self._open_one()
         try:
             await _connect(connection)
         except BaseException:
-            await _drop(connection)
+            await dropped(connection)
             raise
         return connection
 
@@ -224,7 +248,14 @@ class _Pool:
         await self._drop_idle(nowait=True)
 
 
-async def _connect(connection: _Connection) -> None:
+async def _reply(connection: Connection) -> Any:
+    try:
+        return await connection.read_response()
+    except ResponseError as error:  # a reply as well, and read to its end
+        return error
+
+
+async def _connect(connection: Connection) -> None:
     try:
         with anyio.fail_after(_CONNECT_SECONDS):
             await connection.connect()
@@ -236,11 +267,11 @@ async def _connect(connection: _Connection) -> None:
         raise RedisConnectionError(f"{type(error).__name__} while connecting") from error
 
 
-async def _drop(connection: _Connection) -> None:
+async def dropped(connection: Connection) -> None:
     with anyio.CancelScope(shield=True):
         await connection.disconnect(nowait=True)
 
 
-def _packed(command: tuple[bytes, ...]) -> bytes:
+def packed(command: tuple[bytes, ...]) -> bytes:
     """What redis-py's `pack_command` makes of it, in a fifth of the time for the hundreds of keys of a batch."""
     return b"*%d\r\n%b" % (len(command), b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in command]))

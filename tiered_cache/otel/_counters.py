@@ -28,7 +28,7 @@ _BY_ATTRIBUTE: Final = frozenset(
     {"hits_front", "hits_store", "misses", "front_errors", "front_spared", "store_errors", "store_spared"}
 )
 _UNITS: Final = {
-    **dict.fromkeys(("promotions", "sets", "deletes", "unmarked", "delivered"), "{key}"),
+    **dict.fromkeys(("hits_near", "promotions", "sets", "deletes", "unmarked", "delivered"), "{key}"),
     **dict.fromkeys(("computed", "joined", "waited", "overtaken", "stale", "adapter_errors"), "{call}"),
     **dict.fromkeys(("corrupt", "unsupported", "skipped"), "{value}"),
     "clears": "{namespace}",
