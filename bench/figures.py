@@ -14,6 +14,7 @@ Measure = Callable[[Sample], float | None]
 Rounds = Mapping[int, float]
 
 _LANGCHAIN = "tiered-langchain-redis-postgres"
+_NEAR = "tiered-langchain-near"
 _LANGGRAPH = "tiered-langgraph-redis-postgres"
 _EMBEDDED = "tiered-langgraph-embedded"
 _ASYNC_REDIS = "langchain-AsyncRedisCache"
@@ -43,6 +44,12 @@ def figures(samples: Sequence[Sample]) -> list[Figure]:
             table.of("hit-front", _LANGCHAIN, p50, callers=1, batch=1, **standard),
             table.of("hit-front", "redis-py", p50, callers=1, batch=1, **standard),
             at_most=1.3,
+        ),
+        table.ratio(
+            "LangChain hit from Redis with near_bytes, 1 caller: p50 against AsyncRedisCache",
+            table.of("hit-front", _NEAR, p50, callers=1, batch=1, **standard),
+            table.of("hit-front", _ASYNC_REDIS, p50, callers=1, batch=1, **standard),
+            at_most=1,
         ),
         table.worst("hits lost, 256 callers at once", table.of("burst", _LANGCHAIN, lost, callers=256), "keys", 0),
         table.worst(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import redis.asyncio
@@ -19,6 +20,7 @@ from .base import Contender, LangChainSubject, LangGraphSubject, Setting, Subjec
 Wrap = Callable[[Front], Front]
 
 _PARTS_PER_FILL = 5000
+_NEAR_BYTES = 64 * 1024 * 1024
 
 
 class EmptiableFront:
@@ -103,6 +105,13 @@ class TieredLangChain(LangChainSubject):
         space = self.ours.cache.namespace("langchain", f"part{part}")
         for start in range(0, len(keys), _PARTS_PER_FILL):
             await space.set_many({payloads.key(key): b"" for key in keys[start : start + _PARTS_PER_FILL]})
+
+
+class Near(TieredLangChain):
+    """What it reads from Redis stays in the process as well."""
+
+    def __init__(self, setting: Setting, front: str, store: str) -> None:
+        super().__init__(replace(setting, options={"near_bytes": _NEAR_BYTES, **setting.options}), front, store)
 
 
 class TieredLangGraph(LangGraphSubject):
@@ -229,11 +238,12 @@ def _contenders() -> list[Contender]:
             Contender(f"tiered-plain-{suffix}", "plain", tiers, make_plain, ours=True),
         ]
     both: frozenset[Tier] = frozenset(("redis", "postgres"))
-    found.append(
+    found += [
+        Contender("tiered-langchain-near", "langchain", both, lambda s: Near(s, "redis", "postgres"), ours=True),
         Contender(
             "tiered-without-the-rule", "langchain", both, lambda s: WithoutRule(s, "redis", "postgres"), ours=True
-        )
-    )
+        ),
+    ]
     return found
 
 

@@ -19,6 +19,7 @@ from .base import (
 )
 
 _SIZES = ((200, 512), (20_000, 256), (200_000, 32))
+_NEAR = "tiered-langchain-near"
 _RATES = (500, 1000, 2000, 4000, 8000)
 
 
@@ -27,13 +28,13 @@ def _cases(full: bool) -> list[Case]:
     if not full:
         return [
             Case(LANGCHAIN, params(callers=64), seconds=time),
-            Case((*LANGCHAIN, "redis-py"), params(callers=1), seconds=time),
+            Case((*LANGCHAIN, _NEAR, "redis-py"), params(callers=1), seconds=time),
             Case(LANGGRAPH, params(callers=1, batch=16), seconds=time),
             Case(LANGGRAPH[:1], params(callers=16, batch=16), seconds=time),
             Case(LANGGRAPH_EMBEDDED, params(callers=64), seconds=time),
             Case(LANGCHAIN, params(callers=0, rate=1000), mode="open", seconds=time, once=True),
         ]
-    found = [Case((*LANGCHAIN_ALL, "redis-py"), params(callers=callers)) for callers in (1, 16, 64, 256)]
+    found = [Case((*LANGCHAIN_ALL, _NEAR, "redis-py"), params(callers=callers)) for callers in (1, 16, 64, 256)]
     found += [Case(LANGCHAIN_SOME, params(callers=64, value_bytes=size, keys=keys)) for size, keys in _SIZES]
     found += [Case(LANGCHAIN_SOME, params(callers=1, batch=batch)) for batch in (16, 64)]
     found += [
