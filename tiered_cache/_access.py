@@ -30,19 +30,19 @@ class Access:
     """Belongs to no event loop."""
 
     def __init__(self, front: Front, store: Store, options: Options, recorder: Recorder, clock: StoreClock) -> None:
-        self.front = GuardedFront(front, options, recorder)
-        self.store = GuardedStore(store, options, recorder)
-        self.options = options
-        self.recorder = recorder
-        self.clock = clock
+        self.front: GuardedFront = GuardedFront(front, options, recorder)
+        self.store: GuardedStore = GuardedStore(store, options, recorder)
+        self.options: Options = options
+        self.recorder: Recorder = recorder
+        self.clock: StoreClock = clock
         #: What this process changed, and the front may not have been told.
-        self.doubts = Doubts()
+        self.doubts: Doubts = Doubts()
         #: What begins this store's keys in the front; None before it has been opened.
         self.prefix: bytes | None = None
         #: The watermarks seen last, by address.
         self.remembered: dict[bytes, Seen] = {}
-        self.limits = Limits(options.batch_items, options.batch_bytes, options.batches_in_flight)
-        self.typical = _TYPICAL_BYTES
+        self.limits: Limits = Limits(options.batch_items, options.batch_bytes, options.batches_in_flight)
+        self.typical: int = _TYPICAL_BYTES
         self.forget()
         forget_after_fork(self)
 

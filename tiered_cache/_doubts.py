@@ -28,7 +28,7 @@ class Doubts:
         self._most = most
         #: By digest. Looked into without a lock.
         self.tickets: dict[bytes, int] = {}
-        self.everything = False
+        self.everything: bool = False
         self._last = 0
         self.forget()
         forget_after_fork(self)

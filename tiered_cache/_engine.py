@@ -72,9 +72,10 @@ class Engine:
         local: bool,
         clock: StoreClock | None = None,
     ) -> None:
-        self.access = access = Access(front, store, options, recorder, StoreClock() if clock is None else clock)
-        self.inquiries = Inquiries(access)
-        self.upkeep = Upkeep(access)
+        access = Access(front, store, options, recorder, StoreClock() if clock is None else clock)
+        self.access: Access = access
+        self.inquiries: Inquiries = Inquiries(access)
+        self.upkeep: Upkeep = Upkeep(access)
         self.leases: Leases | None = None if local else Leases(access.front, options)
         self._front, self._store, self._recorder = access.front, access.store, recorder
         self._lifetimes = Lifetimes(options)

@@ -179,7 +179,7 @@ class GuardedStore:
         self._slow = min(_SLOW_SECONDS, options.store_timeout / 2)
         # No second probe before the first has had its time.
         retry = max(options.breaker_retry, options.store_timeout)
-        self.breaker = Breaker(options.breaker_window, retry, partial(recorder.entered, "store_read"))
+        self.breaker: Breaker = Breaker(options.breaker_window, retry, partial(recorder.entered, "store_read"))
 
     def spare(self, use: Literal["read", "change"], since: float) -> None:
         """Raises StoreUnavailableError for those who asked `since` then, and waited for a store that did not answer.

@@ -80,7 +80,7 @@ class Look:
         #: By digest, each key in one of the two once the front has been asked.
         self.answers: dict[bytes, Answer] = {}
         self.missing: dict[bytes, Missing] = {}
-        self.corrupt = 0
+        self.corrupt: int = 0
         #: By address: versions of the last clears; and what may be marked where the front could not tell (see `head`).
         self.watermarks: dict[bytes, int] = {}
         self.unknown: dict[bytes, bytes | None] = {}
