@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import threading
 import time
@@ -182,6 +183,22 @@ def test_a_refusing_port_stays_its_own_and_listens_again(road: SlowProxy) -> Non
             road.restore()
             with closing(connected(road)) as connection:
                 assert echoed(connection, b"new") == b"new"
+
+
+@pytest.mark.parametrize("end", ["refuse", "cut"])
+def test_a_connection_taken_at_the_last_moment_is_closed(road: SlowProxy, end: str) -> None:
+    """Else its socket would be reported to whoever runs when it is collected."""
+    for _ in range(300):
+        clients = [socket.socket() for _ in range(3)]
+        for client in clients:
+            client.setblocking(False)
+            client.connect_ex(("127.0.0.1", road.port))
+        getattr(road, end)()
+        road.cut()
+        for client in clients:
+            client.close()
+        road.restore()
+    gc.collect()
 
 
 def test_a_server_that_is_not_there_breaks_the_connection_off() -> None:

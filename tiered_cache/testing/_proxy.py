@@ -9,6 +9,7 @@ from collections.abc import Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import Context
+from socket import socket
 from typing import Any, Final, Self, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
@@ -118,7 +119,7 @@ class SlowProxy:
     def __enter__(self) -> Self:
         self._traffic = Traffic(self._dice)
         self._roads: dict[Road, asyncio.Task[None]] = {}
-        self._listening: asyncio.Task[None] | None = None
+        self._listener: socket | None = None
         self._holder = port_holder(0)
         self.port = self._holder.getsockname()[1]
         ready: Future[asyncio.AbstractEventLoop] = Future()
@@ -156,24 +157,32 @@ class SlowProxy:
         await self._cut()
 
     async def _listen(self) -> None:
-        listener = port_holder(self.port)
+        listener = self._listener = port_holder(self.port)
         listener.listen(128)
-        self._listening = asyncio.create_task(self._accept(listener))
+        asyncio.get_running_loop().add_reader(listener, self._accept, listener)
 
-    async def _accept(self, listener: Any) -> None:
-        loop = asyncio.get_running_loop()
-        with listener:
-            while True:
-                client, _ = await loop.sock_accept(listener)
-                self._traffic.accepted += 1
-                road = Road(client, self._traffic)
-                task = self._roads[road] = asyncio.create_task(road.serve(*self._target))
-                task.add_done_callback(lambda _, road=road: self._roads.pop(road, None))
+    def _accept(self, listener: socket) -> None:
+        """At once, not in a task: one that is cancelled may hold a connection that nobody would close."""
+        try:
+            client, _ = listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        client.setblocking(False)
+        self._traffic.accepted += 1
+        road = Road(client, self._traffic)
+
+        def over(_: object) -> None:
+            self._roads.pop(road, None)
+            client.close()  # it does so itself, unless it was ended before it began
+
+        task = self._roads[road] = asyncio.create_task(road.serve(*self._target))
+        task.add_done_callback(over)
 
     async def _stop_listening(self) -> None:
-        listening, self._listening = self._listening, None
-        if listening is not None:
-            await _ended(listening)
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            asyncio.get_running_loop().remove_reader(listener)
+            listener.close()
 
     async def _cut(self, *, silent_only: bool = False) -> None:
         for road, task in list(self._roads.items()):
@@ -190,7 +199,7 @@ class SlowProxy:
     async def _restore(self) -> None:
         await self._set_flowing(flowing=True)
         await self._cut(silent_only=True)
-        if self._listening is None:
+        if self._listener is None:
             await self._listen()
 
 
