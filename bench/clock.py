@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-import queue
 import threading
 import time
 from contextlib import suppress
@@ -27,9 +26,12 @@ class LoopClock:
     """Waits in a thread: asyncio's own timers are up to 1 ms late, which is longer than many a cache hit."""
 
     def __init__(self) -> None:
-        self._wanted: queue.SimpleQueue[_Wait | None] = queue.SimpleQueue()
+        # No queue: CPython's `SimpleQueue.get` may wait for ever where its timeout passes before it begins to wait.
+        self._changed = threading.Condition()
+        self._waiting: list[_Wait] = []
         self._numbers = itertools.count()
         self._thread: threading.Thread | None = None
+        self._closing = False
 
     def now(self) -> float:
         return time.perf_counter()
@@ -38,34 +40,33 @@ class LoopClock:
         if moment <= self.now():
             return
         if self._thread is None:
+            self._closing = False
             self._thread = threading.Thread(target=self._wait, name="bench clock", daemon=True)
             self._thread.start()
         woken = asyncio.get_running_loop().create_future()
-        self._wanted.put((moment, next(self._numbers), woken))
+        with self._changed:
+            heapq.heappush(self._waiting, (moment, next(self._numbers), woken))
+            self._changed.notify()
         await woken
 
     def close(self) -> None:
         if self._thread is not None:
-            self._wanted.put(None)
+            with self._changed:
+                self._closing = True
+                self._changed.notify()
             self._thread.join()
             self._thread = None
 
     def _wait(self) -> None:
-        waiting: list[_Wait] = []
-        while True:
-            left = waiting[0][0] - time.perf_counter() if waiting else None
-            try:
-                wanted = self._wanted.get(timeout=left) if left is None or left > 0 else None
-            except queue.Empty:
-                continue
-            if wanted is not None:
-                heapq.heappush(waiting, wanted)
-            elif left is None or left > 0:
-                return
-            else:
-                woken = heapq.heappop(waiting)[2]
-                with suppress(RuntimeError):  # its loop is closed
-                    woken.get_loop().call_soon_threadsafe(_wake, woken)
+        with self._changed:
+            while not self._closing:
+                left = self._waiting[0][0] - time.perf_counter() if self._waiting else None
+                if left is None or left > 0:
+                    self._changed.wait(left)
+                else:
+                    woken = heapq.heappop(self._waiting)[2]
+                    with suppress(RuntimeError):  # its loop is closed
+                        woken.get_loop().call_soon_threadsafe(_wake, woken)
 
 
 def _wake(woken: asyncio.Future[None]) -> None:
