@@ -29,7 +29,7 @@ from tiered_cache._errors import SchemaError
 from tiered_cache._keys import LEVEL_BYTES, range_end
 from tiered_cache._tiers import Entry, Found, Notice, Row
 
-from ._dialects import Condition, Dialect
+from ._dialect import Condition, Dialect
 from ._schema import IDENTITY, SCHEMA, SCHEMA_VERSION, Tables, upgrade
 
 #: Rows that one statement looks at where it goes through a range, whether or not they are what is looked for.

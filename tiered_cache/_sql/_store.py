@@ -15,10 +15,11 @@ from tiered_cache._fork import forget_after_fork
 from tiered_cache._tiers import Emptying, Entry, Found, Notice, Row
 
 from ._connect import connect
-from ._dialects import Postgres, Sqlite
 from ._faults import is_fault, unavailable
+from ._postgres import Postgres
 from ._runners import Attempt
 from ._schema import SCHEMA_VERSION, Tables, ddl
+from ._sqlite import Sqlite
 from ._statements import Pending, Place, Statements
 
 T = TypeVar("T")
