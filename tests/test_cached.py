@@ -17,22 +17,13 @@ import anyio.to_thread
 import pytest
 
 from tests.doubles import DictStore
+from tests.faulty import cache as cache
+from tests.faulty import store as store
 from tests.worlds import World
 from tiered_cache import AsyncCached, Cached, ConfigurationError, MemoryFront, TieredCache, UnsupportedValueError
 from tiered_cache._codecs import PlainCodec
-from tiered_cache.testing import FaultyFront, FaultyStore, Gate
+from tiered_cache.testing import FaultyStore, Gate
 from tiered_cache.testing._gates import PATIENCE_SECONDS
-
-
-@pytest.fixture
-def store() -> FaultyStore:
-    return FaultyStore(DictStore())
-
-
-@pytest.fixture
-def cache(store: FaultyStore) -> TieredCache:
-    return TieredCache(FaultyFront(MemoryFront()), store, front_timeout=PATIENCE_SECONDS)
-
 
 RUNS: list[Any] = []
 

@@ -11,22 +11,15 @@ import anyio.to_thread
 import pytest
 
 from tests.doubles import Computation, DictStore
+from tests.faulty import cache as cache
+from tests.faulty import store as store
+from tests.waiting import until
 from tiered_cache import MISSING, ConfigurationError, MemoryFront, RawCodec, TieredCache, UnsupportedValueError
 from tiered_cache._flights import _counter
-from tiered_cache.testing import FaultyFront, FaultyStore, Gate, When
+from tiered_cache.testing import FaultyStore, Gate, When
 from tiered_cache.testing._gates import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.every_backend
-
-
-@pytest.fixture
-def store() -> FaultyStore:
-    return FaultyStore(DictStore())
-
-
-@pytest.fixture
-def cache(store: FaultyStore) -> TieredCache:
-    return TieredCache(FaultyFront(MemoryFront()), store, front_timeout=PATIENCE_SECONDS)
 
 
 async def gather(*calls: Callable[[], Awaitable[Any]]) -> list[Any]:
@@ -59,12 +52,6 @@ async def gather_round(compute: Computation, *calls: Callable[[], Awaitable[Any]
         await anyio.wait_all_tasks_blocked()
         gate.open()
     return results
-
-
-async def until(reached: Callable[[], bool]) -> None:
-    with anyio.fail_after(PATIENCE_SECONDS):
-        while not reached():
-            await anyio.lowlevel.checkpoint()
 
 
 async def test_of_many_who_ask_at_once_one_computes_and_each_has_an_object_of_its_own(cache: TieredCache) -> None:

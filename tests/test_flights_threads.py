@@ -6,7 +6,7 @@ import contextvars
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,28 +14,15 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from tests.doubles import Computation, DictStore
+from tests.doubles import Computation
+from tests.faulty import cache as cache
+from tests.faulty import store as store
+from tests.waiting import until
 from tiered_cache import MemoryFront, TieredCache
 from tiered_cache.testing import FaultyFront, FaultyStore, Gate
 from tiered_cache.testing._gates import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.every_backend
-
-
-@pytest.fixture
-def store() -> FaultyStore:
-    return FaultyStore(DictStore())
-
-
-@pytest.fixture
-def cache(store: FaultyStore) -> TieredCache:
-    return TieredCache(FaultyFront(MemoryFront()), store, front_timeout=PATIENCE_SECONDS)
-
-
-async def until(reached: Callable[[], bool]) -> None:
-    with anyio.fail_after(PATIENCE_SECONDS):
-        while not reached():
-            await anyio.lowlevel.checkpoint()
 
 
 async def test_one_computation_for_two_loops_in_two_threads(cache: TieredCache) -> None:

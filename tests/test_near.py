@@ -18,7 +18,8 @@ from blockbuster import blockbuster_ctx
 
 from tests.servers import RedisServer, connections, left_open, redis_admin, redis_calls
 from tests.test_fork import in_a_child
-from tests.tracked import NaiveShelf, Tracked, put, tracked, until
+from tests.tracked import NaiveShelf, Tracked, put, tracked
+from tests.waiting import until
 from tiered_cache._cells import value_cell
 from tiered_cache._errors import FrontUnavailableError
 from tiered_cache._near import NearFront

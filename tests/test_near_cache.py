@@ -14,7 +14,8 @@ import pytest
 import redis.asyncio
 
 from tests.servers import connections, left_open, redis_admin
-from tests.tracked import Tracked, tracked, until
+from tests.tracked import Tracked, tracked
+from tests.waiting import until
 from tiered_cache import MISSING, ConfigurationError, MemoryFront, TieredCache
 from tiered_cache._clock import elapsed
 from tiered_cache._near import NearFront

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,6 +11,7 @@ import pytest
 import uvloop
 from blockbuster import blockbuster_ctx
 
+from tests.scripts import assert_ends_without_a_word
 from tests.servers import left_open
 from tests.worlds import World
 from tiered_cache import TieredCache
@@ -211,15 +210,7 @@ cache = TieredCache({front!r}, {world.store!r}, front_timeout=5)
 space = cache.namespace("program")
 {script}
 """
-    # Warnings are errors, and those at exit are shown.
-    done = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", program],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert_ends_without_a_word(program)
     assert_nothing_open(world)
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-import anyio
-
+from tests.waiting import until
 from tiered_cache._errors import FrontUnavailableError
 from tiered_cache._near import NearFront
 from tiered_cache._redis import RedisFront, Tracking
@@ -102,13 +100,6 @@ async def tracked(
         finally:
             road.restore()
             await front.aclose()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to that"
-        await anyio.sleep(0.002)
 
 
 async def put(front: Any, key: bytes, cell: bytes, ttl: int = 60_000) -> None:

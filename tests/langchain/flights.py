@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
-import anyio
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.language_models.llms import BaseLLM
@@ -19,7 +17,6 @@ from pydantic import Field
 
 from tiered_cache import TieredCache
 from tiered_cache.langchain import LangChainCache
-from tiered_cache.testing._gates import PATIENCE_SECONDS
 
 #: Longer than any test: whoever waits for the limit is seen waiting.
 FOR_EVER = 600.0
@@ -130,19 +127,6 @@ def waiting(cache: TieredCache) -> int:
     """How many callers wait for another of this process."""
     flights = cache.view.shared.flights
     return sum(len(flight._wake) for under_way in list(flights._flights.values()) for flight in list(under_way))
-
-
-async def until(reached: Callable[[], bool]) -> None:
-    with anyio.fail_after(PATIENCE_SECONDS):
-        while not reached():  # noqa: ASYNC110  (nobody tells)
-            await anyio.sleep(0.002)
-
-
-def until_sync(reached: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE_SECONDS
-    while not reached():
-        assert time.monotonic() < end
-        time.sleep(0.002)
 
 
 def left_behind(cache: TieredCache, answers: LangChainCache) -> list[Any]:

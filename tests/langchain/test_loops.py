@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,6 +11,7 @@ import pytest
 from langchain_core.outputs import Generation
 
 from tests.langchain.models import CountingChat
+from tests.scripts import assert_ends_without_a_word
 from tests.servers import left_open
 from tests.worlds import World
 from tiered_cache import TieredCache
@@ -118,10 +117,4 @@ def test_a_program_that_never_closes_its_cache_ends_at_once_and_without_a_word(s
         "store.mset([('a', b'1'), ('b', b'2')])\n"
         "keys = store.yield_keys(); next(keys)  # left half read\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", script, sqlite_url],
-        capture_output=True,
-        timeout=60,
-        check=True,
-    )
-    assert done.stderr == b""
+    assert_ends_without_a_word(script, sqlite_url)

@@ -20,8 +20,9 @@ from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, Generation
 
 from tests.conftest import BACKENDS
-from tests.langchain.flights import FOR_EVER, Chat, Log, Text, left_behind, until, until_sync, waiting
+from tests.langchain.flights import FOR_EVER, Chat, Log, Text, left_behind, waiting
 from tests.langchain.test_failures import Parsed
+from tests.waiting import until, until_sync
 from tests.worlds import World
 from tiered_cache import ConfigurationError, TieredCache
 from tiered_cache._flights import is_nested

@@ -14,8 +14,10 @@ from typing import Any
 import anyio
 import pytest
 
-from tests.langchain.flights import FOR_EVER, Chat, left_behind, until, until_sync
+from tests.langchain.flights import FOR_EVER, Chat, left_behind
+from tests.scripts import assert_ends_without_a_word
 from tests.test_fork import in_a_child
+from tests.waiting import until, until_sync
 from tests.worlds import World
 from tiered_cache import TieredCache
 from tiered_cache.langchain import LangChainCache
@@ -205,10 +207,4 @@ def test_a_program_that_ends_with_a_miss_in_its_hands_ends_without_a_word(sqlite
         "second = asyncio.run(answers.alookup('r', 'm'))\n"
         "sys.cycle = [first, second]; sys.cycle.append(sys.cycle)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", script, sqlite_url],
-        capture_output=True,
-        timeout=60,
-        check=True,
-    )
-    assert done.stderr == b""
+    assert_ends_without_a_word(script, sqlite_url)

@@ -12,7 +12,8 @@ import anyio.to_thread
 import pytest
 
 from tests.conftest import BACKENDS
-from tests.langchain.flights import FOR_EVER, Chat, Text, left_behind, until
+from tests.langchain.flights import FOR_EVER, Chat, Text, left_behind
+from tests.waiting import until
 from tests.worlds import World
 from tiered_cache import TieredCache
 from tiered_cache.langchain import LangChainCache

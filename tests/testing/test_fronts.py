@@ -12,7 +12,7 @@ import fakeredis
 import pytest
 
 from tests.servers import RedisServer, free_port, redis_admin
-from tests.tracked import until
+from tests.waiting import until
 from tiered_cache import Front, MemoryFront
 from tiered_cache._near import NearFront
 from tiered_cache._redis import RedisFront

@@ -6,7 +6,7 @@ import gc
 import socket
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import closing
 
 import anyio
@@ -14,6 +14,7 @@ import anyio.to_thread
 import pytest
 
 from tests.servers import connections, left_open
+from tests.waiting import until_sync
 from tiered_cache import FrontUnavailableError, StoreUnavailableError, TieredCache
 from tiered_cache._redis import RedisFront
 from tiered_cache._rule import MARK_READ, Step
@@ -70,13 +71,6 @@ def echoed(connection: socket.socket, content: bytes) -> bytes:
     return answer
 
 
-def until(reached: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not reached():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-
-
 def silent(connection: socket.socket) -> bool:
     connection.settimeout(0.05)
     try:
@@ -101,7 +95,7 @@ def test_what_is_sent_comes_back_and_connections_end_in_order(road: SlowProxy) -
         assert received == content
         connection.shutdown(socket.SHUT_WR)
         assert connection.recv(1) == b""
-    until(lambda: road.connections == 0)
+    until_sync(lambda: road.connections == 0)
     assert road.accepted == 1
     assert road.received == len(content)
 
@@ -138,7 +132,7 @@ def test_an_answer_that_is_under_way_when_it_freezes_is_held_up_as_well(road: Sl
         assert echoed(connection, b"warm") == b"warm"
         road.delay(0.1)
         connection.sendall(b"x")
-        until(lambda: road.received == len(b"warmx"))
+        until_sync(lambda: road.received == len(b"warmx"))
         time.sleep(0.03)  # most likely the server has it by now; the promise holds either way
         road.freeze()
         time.sleep(0.1)
@@ -220,7 +214,7 @@ def test_leaving_ends_everything(echo: int) -> None:
         connection.recv(1)
     with pytest.raises(ConnectionRefusedError):
         connected(road)
-    until(lambda: threading.active_count() <= before)
+    until_sync(lambda: threading.active_count() <= before)
 
 
 @pytest.mark.parametrize(
@@ -287,7 +281,7 @@ async def test_an_answer_that_does_not_come_back_leaves_the_outcome_of_a_commit_
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(write)
-            await anyio.to_thread.run_sync(until, lambda: road.received > before)
+            await anyio.to_thread.run_sync(until_sync, lambda: road.received > before)
             road.cut()
         assert [error.outcome_known for error in errors] == [False]
         await behind.aclose()
