@@ -14,6 +14,7 @@ import pytest
 from tests.doubles import DictStore
 from tests.processes import UNHURRIED, unhurried
 from tests.servers import left_open
+from tests.test_fork import in_a_child
 from tests.worlds import World
 from tiered_cache import (
     MISSING,
@@ -170,16 +171,21 @@ class TestSetup:
         await shared.set("k", 1)
         assert await shared.get("k") == 1
 
-    async def test_in_the_background_of_a_parent_means_nothing_to_a_forked_child(self) -> None:
+    @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")
+    def test_in_the_background_of_a_parent_means_nothing_to_a_forked_child(self) -> None:
         store = FaultyStore(DictStore())
         shared = cache(store=store, setup="background")
-        shared.view.shared.engine.access._opening = Future()  # whoever was to fulfil it is a thread of the parent
-        assert await shared.get("k", MISSING) is MISSING
-        shared.view.shared.engine.access.forget()
-        with anyio.fail_after(20):
-            while shared.view.shared.engine.access.prefix is None:
-                assert await shared.get("k", MISSING) is MISSING
-        assert store.count("setup") == 1
+        access = shared.view.shared.engine.access
+        access._opening = Future()  # whoever is to fulfil it is a thread of the parent
+
+        def child() -> None:
+            while access.prefix is None:
+                assert shared.sync.get("k", MISSING) is MISSING
+            assert store.count("setup") == 1
+
+        assert shared.sync.get("k", MISSING) is MISSING
+        in_a_child(child)
+        assert access.prefix is None
 
     async def test_never_means_that_missing_tables_are_an_error_that_says_what_to_do(self, sqlite_url: str) -> None:
         shared = cache(store=sqlite_url, setup="never")

@@ -15,6 +15,7 @@ import anyio.to_thread
 import fakeredis
 import pytest
 from blockbuster import blockbuster_ctx
+from redis.asyncio.connection import AbstractConnection
 
 from tests.servers import RedisServer, connections, left_open, redis_admin, redis_calls
 from tests.test_fork import in_a_child
@@ -430,6 +431,44 @@ async def test_dropped_without_closing_it_leaves_no_connection_and_no_warning(re
     gc.collect()
     admin.close()
     assert await anyio.to_thread.run_sync(left_open, redis_url) == 0
+
+
+async def test_where_no_thread_can_be_started_it_is_as_if_it_were_not_there(
+    redis_url: str, admin: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front = near(redis_url)
+
+    def submit(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("tiered_cache._portal.submit", submit)
+        for _ in range(2):
+            assert await front.get(ASKED) == [cell(1), WATERMARK]
+        assert front.shelf.answer(ASKED) is None
+    await holds(front, *ASKED)  # when one can be, it is
+    await front.aclose()
+
+
+async def test_what_a_cell_has_to_live_comes_with_it(
+    redis_url: str, admin: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one exchange: however many keys, they are not waited for twice."""
+    front = RedisFront(redis_url)
+    await front.get(ASKED)
+    sent: list[bytes] = []
+    send = AbstractConnection.send_packed_command
+
+    async def noting(self: AbstractConnection, command: bytes, *given: Any) -> None:
+        sent.append(command)
+        await send(self, command, *given)
+
+    monkeypatch.setattr(AbstractConnection, "send_packed_command", noting)
+    (one, left), (other, _) = await front.read(ASKED)
+    assert (one, other) == (cell(1), WATERMARK)
+    assert 0 < left <= 60_000
+    assert len(sent) == 1
+    await front.aclose()
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")
