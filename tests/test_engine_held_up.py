@@ -270,15 +270,16 @@ class TestTiersOfOthers:
 class Silence:
     """Keeps the next call of a name waiting, and then leaves it without an answer."""
 
-    def __init__(self, tier: FaultyFront | FaultyStore, *names: str) -> None:
+    def __init__(self, tier: FaultyFront | FaultyStore, *names: str, error: Exception | None = None) -> None:
         self._noticed, self._over = anyio.Event(), anyio.Event()
+        self._error = error or TimeoutError()
         for name in names:
             tier.plan(name, "before", self._keep_waiting)
 
     async def _keep_waiting(self) -> None:
         self._noticed.set()
         await self._over.wait()
-        raise TimeoutError
+        raise self._error
 
     async def begins(self) -> None:
         with anyio.fail_after(PATIENCE_SECONDS):
@@ -318,9 +319,10 @@ class TestWhoHasWaitedOnce:
         tiers.store.calls.clear()
         return tiers
 
-    async def test_reads_go_on_without_the_front(self) -> None:
+    @pytest.mark.parametrize("error", [TimeoutError(), FrontUnavailableError("no answer", failure="timeout")])
+    async def test_reads_go_on_without_the_front(self, error: Exception) -> None:
         tiers = await self.tiers()
-        assert await self.ask(tiers, Silence(tiers.front, "get"), tiers.cache.get) == {"a": 1, "b": 2}
+        assert await self.ask(tiers, Silence(tiers.front, "get", error=error), tiers.cache.get) == {"a": 1, "b": 2}
         assert (tiers.front.count("get"), tiers.store.count("read")) == (1, 1)  # in which they meet
         assert tiers.cache.stats().front_spared == 1
         assert await tiers.cache.get("b") == 2
@@ -335,7 +337,10 @@ class TestWhoHasWaitedOnce:
     async def test_changes_are_told_later(self) -> None:
         tiers = await self.tiers()
         silence = Silence(tiers.front, "mark_write", "settle_write")
+        told: list[bool] = []
+        tiers.cache.view.shared.engine.on_use = told.append
         assert await self.ask(tiers, silence, tiers.cache.delete) == {"a": None, "b": None}
+        assert told == [True, True]  # so that it is delivered soon
         assert (tiers.front.count("mark_write"), tiers.front.count("settle_write")) == (1, 1)
         assert tiers.store.count("delete") == 2
         assert tiers.cache.stats().unmarked == 2
