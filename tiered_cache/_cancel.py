@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Final, TypeVar
+from weakref import WeakKeyDictionary, proxy
 
 import anyio
 
@@ -26,20 +27,58 @@ def within(seconds: float) -> AbstractContextManager[object]:
         loop = asyncio.get_running_loop()
     except RuntimeError:
         return anyio.fail_after(seconds)
-    return _Deadline(loop, seconds)
+    watches = _watches.get(loop)
+    if watches is None:
+        watches = _watches[loop] = {}
+    watch = watches.get(seconds)
+    if watch is None:
+        watch = watches[seconds] = _Watch(loop, seconds)
+    return _Deadline(watch)
+
+
+class _Watch:
+    """One timer of a loop for all blocks that may wait for so long: they are due in the order in which they began."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+        self.loop: Final = proxy(loop)  # else it would be kept by what is kept as long as it
+        self._seconds = seconds
+        self._armed = False
+        self.waiting: dict[_Deadline, None] = {}
+
+    def add(self, deadline: _Deadline) -> float:
+        """Returns when it is due."""
+        due = self.loop.time() + self._seconds
+        self.waiting[deadline] = None
+        if not self._armed:
+            self._arm(due)
+        return due
+
+    def _arm(self, due: float) -> None:
+        self._armed = True
+        self.loop.call_at(due, self._look)  # not kept: it has the loop
+
+    def _look(self) -> None:
+        self._armed = False
+        now = self.loop.time()
+        for deadline in list(self.waiting):
+            if deadline.due > now:
+                self._arm(deadline.due)
+                break
+            del self.waiting[deadline]
+            deadline.fire()
 
 
 class _Deadline:
     """What `asyncio.timeout` does, for seconds in which the loop could turn.
 
-    There is one round every exchange with a tier: a cancel scope here costs as much as decoding an answer.
+    There is one round every exchange with a tier: a cancel scope, or a timer, costs as much as decoding an answer.
     """
 
-    __slots__ = ("_cancelling", "_due", "_expired", "_extended", "_handle", "_loop", "_task")
+    __slots__ = ("_cancelling", "_expired", "_extended", "_handle", "_task", "_watch", "due")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
-        self._loop = loop
-        self._due = loop.time() + seconds
+    def __init__(self, watch: _Watch) -> None:
+        self._watch = watch
+        self._handle: asyncio.TimerHandle | None = None
         self._extended = 0
         self._expired = False
 
@@ -48,22 +87,25 @@ class _Deadline:
         assert task is not None, "outside of any task, nothing could be interrupted"
         self._task = task
         self._cancelling = task.cancelling()
-        self._handle = self._loop.call_at(self._due, self._fire)
+        self.due = self._watch.add(self)
 
-    def _fire(self) -> None:
-        late = self._loop.time() - self._due
+    def fire(self) -> None:
+        loop = self._watch.loop
+        late = loop.time() - self.due
         if late < _ON_TIME_SECONDS or self._extended == _EXTENSIONS:
             self._expired = True
             self._task.cancel()
             return
         self._extended += 1
-        self._due = self._loop.time() + late
-        self._handle = self._loop.call_at(self._due, self._fire)
+        self.due = loop.time() + late
+        self._handle = loop.call_at(self.due, self.fire)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._handle.cancel()
+        self._watch.waiting.pop(self, None)
+        if self._handle is not None:
+            self._handle.cancel()
         # Where somebody else cancelled the task as well, his cancellation goes on.
         if self._expired and self._task.uncancel() <= self._cancelling and isinstance(error, asyncio.CancelledError):
             raise TimeoutError from error
@@ -119,3 +161,4 @@ def _ended(task: asyncio.Task[Any]) -> None:
 
 
 _running: Final[set[asyncio.Task[Any]]] = set()  # a loop holds its tasks weakly
+_watches: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, dict[float, _Watch]]] = WeakKeyDictionary()
