@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from operator import add
 from typing import Annotated, Any, TypedDict, cast
-from uuid import UUID
+from uuid import RFC_4122, UUID
 
 import anyio
 import pytest
@@ -41,7 +41,7 @@ def of_a_run(id_: str | None) -> bool:
     """Whether it is an id such as langchain-core gives the answers of a run."""
     prefix, _, rest = (id_ or "").partition(f"{LC_ID_PREFIX}-")
     run, _, nth = rest.rpartition("-")
-    return prefix == "" and nth.isdigit() and str(UUID(run)) == run
+    return prefix == "" and nth.isdigit() and str(UUID(run)) == run and UUID(run).variant == RFC_4122
 
 
 class TestIds:

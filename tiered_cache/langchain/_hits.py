@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from os import urandom
 from typing import Any, Final, cast
-from uuid import uuid4
 
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatGeneration, Generation
@@ -42,7 +42,7 @@ class Hits:
                 message = generation.message
                 if self._fresh_ids and message.id is not None:
                     # As langchain-core names the answer of a run; a run that asked the model would have had another.
-                    message.id = f"{LC_ID_PREFIX}-{uuid4()}-{nth}"
+                    vars(message)["id"] = f"{LC_ID_PREFIX}-{_uuid4()}-{nth}"  # it is set: pydantic need not note it
                 if self._mark_hits:
                     message.response_metadata[MARKER] = MARK.copy()
         self._count(found)
@@ -55,6 +55,13 @@ class Hits:
         tokens = (0, 0) if message is None else _tokens(message)
         price = self._prices.get(model)
         self._recorder.saved(self._path, model, *tokens, None if price is None else price.of(*tokens))
+
+
+def _uuid4() -> str:
+    """As `str(uuid.uuid4())`, in less than half of the time."""
+    digits = urandom(16).hex()
+    variant = "89ab"[int(digits[16], 16) % 4]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
 def _model(metadata: Mapping[str, Any]) -> str:
