@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
 from anyio.abc import TaskGroup
@@ -109,6 +110,43 @@ class TestEager:
         await anyio.wait_all_tasks_blocked()
         await self.crowd(eager, *range(10, 20))
         assert list(map(len, exchange.batches)) == [10, 10]
+
+    async def test_who_asks_again_after_an_exchange_that_waited_waits_for_no_turn(
+        self, anyio_backend_name: str
+    ) -> None:
+        began_before_the_turn: list[bool] = []
+        turned = False
+
+        async def answer(questions: Sequence[int], reply: Callable[[Sequence[int]], None]) -> None:
+            began_before_the_turn.append(not turned)
+            await anyio.lowlevel.checkpoint()
+            reply(questions)
+
+        async def turn() -> None:
+            nonlocal turned
+            turned = True
+
+        eager = Batcher(answer, Limits(100, 1000, 4), eager=True)
+        async with anyio.create_task_group() as tasks:
+            for n in range(3):
+                turned = False
+                tasks.start_soon(turn)
+                await eager.ask([n])
+        on_asyncio = anyio_backend_name == "asyncio"
+        assert began_before_the_turn == [False, on_asyncio, on_asyncio]
+
+    async def test_while_one_is_under_way_those_who_come_share(
+        self, exchange: Exchange, eager: Batcher[int, int]
+    ) -> None:
+        await eager.ask([1])
+        await anyio.wait_all_tasks_blocked()
+        exchange.before = [gate := Gate()]
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(eager.ask, [2])
+            await gate.reached()
+            await self.crowd(eager, 3, 4, 5)
+            gate.open()
+        assert list(map(len, exchange.batches)) == [1, 1, 3]
 
     async def test_without_a_turn_of_the_loop_nobody_is_alone(self, exchange: Exchange) -> None:
         """Else a tier that answers without waiting would serve a crowd one by one, or hold up the loop for ever."""

@@ -7,7 +7,7 @@ Who waited is woken a few at a time, by what their answers weigh, with turns of 
 (decoding, above all) would else hold up everybody else on that loop.
 
 An `eager` batcher spares who seems to be alone that turn of the loop: who asks while nothing is under way, when the
-last one had no company either, and the loop has turned since.
+last one had no company either, and the loop has turned since that began.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from typing import Final, Generic, NamedTuple, Protocol, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import anyio
-from anyio.lowlevel import cancel_shielded_checkpoint
+from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled
 
 from ._cancel import to_the_end
 from ._errors import TieredCacheError
+from ._slots import Slots
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -61,10 +62,33 @@ class Limits(NamedTuple):
     in_flight: int
 
 
+class _Crowd:
+    """Who is woken together."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        self._loop = loop
+        self._futures: list[asyncio.Future[None]] = []
+        self._event = None if loop else anyio.Event()
+
+    def wait(self) -> Awaitable[None]:
+        if self._event is not None:
+            return self._event.wait()
+        self._futures.append(future := cast("asyncio.AbstractEventLoop", self._loop).create_future())
+        return future  # anyio's event costs four times as much
+
+    def wake(self) -> None:
+        if self._event is not None:
+            self._event.set()
+        for future in self._futures:
+            if not future.done():  # its caller was cancelled
+                future.set_result(None)
+
+
 class _Batch(Generic[Q, A]):
     """What several callers ask together. Once `over`: answered, failed, or (with neither) abandoned by its leader."""
 
-    def __init__(self, questions: Sequence[Q], weight: int) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop | None, questions: Sequence[Q], weight: int) -> None:
+        self._loop = loop
         self.questions = list(questions)
         self.weight = weight
         self.callers = 1
@@ -73,7 +97,7 @@ class _Batch(Generic[Q, A]):
         self.error: TieredCacheError | None = None
         self.traceback: TracebackType | None = None
         self._over = False
-        self._waiting: list[anyio.Event] = []
+        self._waiting: list[_Crowd] = []
         self._room = 0
 
     async def over(self, weight: int) -> None:
@@ -81,7 +105,7 @@ class _Batch(Generic[Q, A]):
         if self._over:
             return
         if self._room <= 0:
-            self._waiting.append(anyio.Event())
+            self._waiting.append(_Crowd(self._loop))
             self._room = _WOKEN_BYTES
         self._room -= max(1, weight)
         await self._waiting[-1].wait()
@@ -94,9 +118,13 @@ class _Batch(Generic[Q, A]):
 
     def _wake(self) -> None:
         if self._waiting:
-            self._waiting.pop().set()
-        if self._waiting:
-            _soon(self._wake)
+            self._waiting.pop().wake()
+        if not self._waiting:
+            return
+        if self._loop:
+            self._loop.call_soon(self._wake)
+        else:  # trio shares out its turns by itself
+            self._wake()
 
     def __call__(self, answers: Sequence[A], /) -> None:
         self.answers = answers
@@ -111,30 +139,40 @@ class _Gathering(Generic[Q, A]):
 
     def __init__(self, in_flight: int) -> None:
         self.open: _Batch[Q, A] | None = None
-        self.slots = anyio.Semaphore(in_flight, fast_acquire=True)
+        self.slots = Slots(in_flight)
         self.under_way = 0
-        self.alone = False  # whether the last batch was a single caller's, and the loop has turned since
+        self._lonely = False  # whether the last exchange was for a single caller
+        self._turned = False  # whether the loop has turned since it began
         try:
             self.loop = asyncio.get_running_loop()
         except RuntimeError:
             self.loop = None
 
-    async def turn(self) -> None:
+    async def gather(self) -> None:
         """Lets all run that are ready."""
         if self.loop:
             await asyncio.sleep(0)  # anyio's checkpoint has a cancel scope, which costs more than the turn
         else:
             await cancel_shielded_checkpoint()
             await cancel_shielded_checkpoint()  # trio takes them in random order
+            await checkpoint_if_cancelled()
+
+    @property
+    def alone(self) -> bool:
+        return self._lonely and self._turned and not self.under_way
+
+    def began(self, *, eager: bool) -> None:
+        self.under_way += 1
+        if eager and self.loop:
+            self._turned = False
+            self.loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._turned = True
 
     def ended(self, *, alone: bool) -> None:
         self.under_way -= 1
-        self.alone = False
-        if alone and self.loop:
-            self.loop.call_soon(self._be_alone)
-
-    def _be_alone(self) -> None:
-        self.alone = True
+        self._lonely = alone
 
 
 class Batcher(Generic[Q, A]):
@@ -201,18 +239,18 @@ class Batcher(Generic[Q, A]):
         return len(batch.questions) + questions <= self._limits.items and batch.weight + weight <= self._limits.bytes
 
     async def _lead(self, loop: _Gathering[Q, A], questions: Sequence[Q], weight: int) -> Sequence[A]:
-        batch = loop.open = _Batch[Q, A](questions, weight)
+        batch = loop.open = _Batch[Q, A](loop.loop, questions, weight)
         try:
-            if not loop.alone or loop.under_way:
-                await loop.turn()
+            if not loop.alone:
+                await loop.gather()
             async with loop.slots:
                 if loop.open is batch:
                     loop.open = None
-                loop.under_way += 1
+                loop.began(eager=self._eager)
                 try:
                     await self._work(batch.questions, batch)
                 finally:
-                    loop.ended(alone=self._eager and batch.callers == 1)
+                    loop.ended(alone=batch.callers == 1)
         except TieredCacheError as error:
             batch.fail(error)
             raise
@@ -221,13 +259,3 @@ class Batcher(Generic[Q, A]):
                 loop.open = None
             batch.end()
         return cast("Sequence[A]", batch.answers)[: len(questions)]
-
-
-def _soon(call: Callable[[], None]) -> None:
-    """Calls it in the next turn of the loop."""
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:  # trio shares out its turns by itself
-        call()
-    else:
-        loop.call_soon(call)

@@ -20,6 +20,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from tiered_cache._cancel import within
 from tiered_cache._errors import ConfigurationError, FrontFailure, FrontUnavailableError
 from tiered_cache._loops import PerLoop
+from tiered_cache._slots import Slots
 
 from ._source import resolve
 
@@ -168,7 +169,7 @@ class _Pool:
 
     def __init__(self, open_one: Callable[[], Connection], size: int) -> None:
         self._open_one = open_one
-        self._slots = anyio.Semaphore(size, fast_acquire=True)
+        self._slots = Slots(size)
         self._idle: list[Connection] = []
         # Being opened for callers that were cancelled, or ran out of time, before it was done: for those who come next.
         # Were they given up as well, a handshake slower than the callers' patience would never come to an end.
@@ -178,7 +179,8 @@ class _Pool:
     async def run(self, commands: Sequence[tuple[bytes, ...]], progress: _Progress) -> list[Any]:
         async with self._slots:
             progress.begun = True
-            self._collect()
+            if self._opening:
+                self._collect()
             if self._idle:
                 try:
                     return await self._exchange(self._idle.pop(), commands)
@@ -194,17 +196,14 @@ class _Pool:
             # Its reply, or a part of it, may still be on its way: nobody else may read it.
             await dropped(connection)
             raise
-        await self._keep(connection)
-        for reply in replies:
-            if isinstance(reply, ResponseError):
-                raise reply
-        return replies
-
-    async def _keep(self, connection: Connection) -> None:
         if self._closed or not connection.is_connected:
             await dropped(connection)
         else:
             self._idle.append(connection)
+        for reply in replies:
+            if isinstance(reply, ResponseError):
+                raise reply
+        return replies
 
     async def _opened(self) -> Connection:
         task = self._opening.pop(0) if self._opening else asyncio.ensure_future(self._open())
