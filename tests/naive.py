@@ -57,13 +57,13 @@ class NaiveCache:
     async def clear(self) -> None:
         version = await self._store.clear(self._scope.address)
         if self._judging:
-            await self._put(self._scope.watermarks[-1], version, b"")
+            await self._put(self._scope.watermark, version, b"")
             return
         for name in self._names:
             await self._empty(self._scope.key(name).digest)
 
     async def _floor(self) -> int:
-        digest = self._scope.watermarks[-1]
+        digest = self._scope.watermark
         (cell,) = await self._front.get([front_key(self._prefix, digest)])
         value = read_value(digest, cell) if cell else None
         if value is not None:

@@ -96,7 +96,7 @@ class Tiers:
         return -2 if cell is None else cell.expires - int(self.front._clock() * 1000)
 
     async def front_key(self, scope: Scope, name: str | None) -> bytes:
-        return front_key(await self.prefix(), scope.watermarks[-1] if name is None else scope.key(name).digest)
+        return front_key(await self.prefix(), scope.watermark if name is None else scope.key(name).digest)
 
 
 class Process:

@@ -70,7 +70,7 @@ class TestStoreAway:
         assert await space.get_many(["old", "new"]) == {"new": 2}
         stranger = pair.cache()
         await stranger.setup()
-        for digest in space.view.scope.watermarks:
+        for digest in space.view.scope.watermarks.values():
             pair.inner._drop(f"tiered_cache:dict:{digest.hex()}".encode())
         pair.store.down = True
         assert await space.get("new") == 2

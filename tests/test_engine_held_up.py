@@ -108,7 +108,7 @@ class TestHitsBesideAFrozenStore:
 
 
 def forget_watermarks(tiers: Tiers) -> None:
-    for digest in tiers.cache.view.scope.watermarks:
+    for digest in tiers.cache.view.scope.watermarks.values():
         tiers.inner._drop(f"tiered_cache:dict:{digest.hex()}".encode())
 
 

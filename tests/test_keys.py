@@ -149,14 +149,14 @@ def test_a_scope_knows_the_addresses_of_all_its_ancestors(path: tuple[str, ...])
     scope = Scope(path)
     assert list(scope.addresses) == [Scope(path[:depth]).address for depth in range(len(path) + 1)]
     assert [len(address) for address in scope.addresses] == [LEVEL_BYTES * depth for depth in range(len(path) + 1)]
-    assert list(scope.watermarks) == [Scope(path[:depth]).watermarks[-1] for depth in range(len(path) + 1)]
+    assert list(scope.watermarks.values()) == [Scope(path[:depth]).watermark for depth in range(len(path) + 1)]
 
 
 @given(st.lists(st.tuples(paths, keys), max_size=5))
 def test_watermarks_and_entries_never_share_a_front_key(pairs: list[tuple[tuple[str, ...], str | bytes]]) -> None:
     scopes = [Scope(path) for path, _ in pairs]
     entries = {scope.key(key).digest for scope, (_, key) in zip(scopes, pairs, strict=True)}
-    assert entries.isdisjoint(watermark for scope in scopes for watermark in scope.watermarks)
+    assert entries.isdisjoint(watermark for scope in scopes for watermark in scope.watermarks.values())
 
 
 def test_front_keys_are_printable_and_as_distinct_as_digests() -> None:
@@ -168,8 +168,8 @@ def test_what_digests_and_addresses_were_they_remain() -> None:
     key = Scope(("tenant-1", "answers")).key("q")
     assert key.digest.hex() == DIGEST
     assert key.scope.address.hex() == ADDRESS
-    assert key.scope.watermarks[-1].hex() == WATERMARK
-    assert Scope(()).watermarks[0].hex() == ROOT_WATERMARK
+    assert key.scope.watermark.hex() == WATERMARK
+    assert Scope(()).watermark.hex() == ROOT_WATERMARK
 
 
 @pytest.mark.parametrize("key", [1, None, ("a",), bytearray(b"a"), 1.5])

@@ -138,7 +138,7 @@ class Engine:
         self.on_change(CHANGES_OF_A_CLEAR)
 
     async def _clear(self, scope: Scope) -> None:
-        digest = scope.watermarks[-1]
+        digest = scope.watermark
         prefix = await self.access.open()
 
         async def commit(journal: Sequence[bytes]) -> Iterable[Cell]:

@@ -121,7 +121,7 @@ def _front(key: Key, seen: Inspected) -> tuple[FrontState, _Entry | None]:
     if value is None or not intact(key.digest, value.envelope):
         return "unreadable", None
     watermarks = dict(seen.remembered) if seen.found is None else _watermarks(key, seen.found.watermarks)
-    for address, digest, mark in zip(key.scope.addresses, key.scope.watermarks, marks, strict=True):
+    for (address, digest), mark in zip(key.scope.watermarks.items(), marks, strict=True):
         held: Value | None = read_value(digest, mark) if mark else None
         if held is not None:
             watermarks[address] = held.version

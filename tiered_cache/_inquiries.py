@@ -8,7 +8,7 @@ from typing import NamedTuple
 from ._access import Access
 from ._batch import Batcher, Reply
 from ._errors import StoreUnavailableError
-from ._keys import Key, Scope, front_key
+from ._keys import Key, Scope, front_keys
 from ._look import Answer, Look, answer_of, floor
 from ._tiers import Found, Row
 
@@ -89,8 +89,8 @@ class Inquiries:
             prefix = await self._access.opened()
         except StoreUnavailableError:
             return Inspected(opened=False)
-        digests = (key.digest, *scope.watermarks)
-        cells = await self._access.front.get([front_key(prefix, digest) for digest in digests])
+        digests = (key.digest, *scope.watermarks.values())
+        cells = await self._access.front.get(front_keys(prefix, digests))
         try:
             found = await self._access.store.read([key.digest], scope.addresses, stale=True)
             if key.digest not in found.rows:

@@ -11,6 +11,8 @@ for the 32-byte digest of the entry alone.
 
 from __future__ import annotations
 
+from binascii import hexlify
+from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Final, NamedTuple
@@ -39,8 +41,8 @@ class Scope:
     path: Path
     #: The addresses of the root, of every ancestor, and (last) of this namespace itself.
     addresses: tuple[bytes, ...]
-    #: The digests under which the front keeps the watermarks of `addresses`, in the same order.
-    watermarks: tuple[bytes, ...]
+    #: By address, in the same order: the digests under which the front keeps their watermarks.
+    watermarks: dict[bytes, bytes]
 
     def __init__(self, path: Path) -> None:
         if len(path) > MAX_DEPTH:
@@ -52,7 +54,7 @@ class Scope:
             addresses.append(addresses[-1] + levels.digest())
         self.path = path
         self.addresses = tuple(addresses)
-        self.watermarks = tuple(blake2b(a, digest_size=32, person=b"watermark").digest() for a in addresses)
+        self.watermarks = {a: blake2b(a, digest_size=32, person=b"watermark").digest() for a in addresses}
         self._seed = blake2b(len(path).to_bytes(8, "big"), digest_size=32, person=b"entry")
         for segment in path:
             self._seed.update(framed(encode_text(segment)))
@@ -60,6 +62,11 @@ class Scope:
     @property
     def address(self) -> bytes:
         return self.addresses[-1]
+
+    @property
+    def watermark(self) -> bytes:
+        """The digest of its own."""
+        return self.watermarks[self.addresses[-1]]
 
     def key(self, key: str | bytes) -> Key:
         """Raises ConfigurationError for a key that is neither `str` nor `bytes`."""
@@ -107,7 +114,11 @@ def framed(part: bytes) -> bytes:
 
 def front_key(prefix: bytes, digest: bytes) -> bytes:
     """A printable key, so that what a Redis holds can be matched with the rows of a table by eye."""
-    return prefix + digest.hex().encode()
+    return prefix + hexlify(digest)
+
+
+def front_keys(prefix: bytes, digests: Iterable[bytes]) -> list[bytes]:
+    return [prefix + hexlify(digest) for digest in digests]
 
 
 def range_end(address: bytes) -> bytes | None:

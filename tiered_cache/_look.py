@@ -14,7 +14,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ._cells import HEAD_BYTES, Value, intact, is_mark, read_value, value_cell
-from ._keys import Key, Scope, front_key
+from ._keys import Key, Scope, front_key, front_keys
 from ._options import SHARED_FRONT_TTL, Options, milliseconds
 from ._rule import MARK_READ, SETTLE_READ, Step
 from ._tiers import Found, Row
@@ -72,8 +72,10 @@ class Look:
         self, keys: Sequence[Key], prefix: bytes, seen: Mapping[bytes, Seen], also: Sequence[Scope] = ()
     ) -> None:
         self._keys = {key.digest: key for key in keys}
-        scopes = {scope.address: scope for scope in (*also, *(key.scope for key in self._keys.values()))}
-        self._watermark_of = {a: w for s in scopes.values() for a, w in zip(s.addresses, s.watermarks, strict=True)}
+        self._scopes = {key.scope.address: key.scope for key in keys}
+        self._watermark_of: dict[bytes, bytes] = {}
+        for scope in (*also, *self._scopes.values()):
+            self._watermark_of |= scope.watermarks
         self._prefix = prefix
         self._seen = seen
         self._doubtful: Container[bytes] = ()
@@ -90,7 +92,7 @@ class Look:
     @property
     def front_keys(self) -> list[bytes]:
         """What to ask of the front, in one go: the cells of all keys, then all watermarks."""
-        return [front_key(self._prefix, digest) for digest in self.digests()]
+        return front_keys(self._prefix, self.digests())
 
     def digests(self) -> Iterable[bytes]:
         return (*self._keys, *self._watermark_of.values())
@@ -123,15 +125,20 @@ class Look:
                 self.unknown[address] = self._markable(cell)
 
     def _see_entries(self, cells: Sequence[bytes | None]) -> None:
+        floors = {
+            address: floor(self.watermarks, scope)
+            for address, scope in self._scopes.items()
+            if self.unknown.keys().isdisjoint(scope.addresses)
+        }
         for (digest, key), cell in zip(self._keys.items(), cells, strict=True):
             value = read_value(digest, cell) if cell else None
             if digest in self._doubtful:
                 self.missing[digest] = Missing(key, None, None, self)
             elif value is None or not intact(digest, value.envelope):
                 self.missing[digest] = Missing(key, self._markable(cell), None, self)
-            elif any(address in self.unknown for address in key.scope.addresses):
+            elif (cleared := floors.get(key.scope.address)) is None:
                 self.missing[digest] = Missing(key, None, value, self)
-            elif value.version > floor(self.watermarks, key.scope):
+            elif value.version > cleared:
                 self.answers[digest] = Answer(value.envelope, from_front=True)
             else:
                 self.missing[digest] = Missing(key, head_of(digest, value), None, self)
@@ -176,7 +183,7 @@ class Fetch:
             self._waiting[digest] = value
         else:  # two looks saw different things: the later of them must not be given what the earlier saw
             self._absent[digest] = self._absent.get(digest) if head is None else head
-        for address, watermark in zip(key.scope.addresses, key.scope.watermarks, strict=True):
+        for address, watermark in key.scope.watermarks.items():
             if address in look.unknown:
                 self._unknown[address] = (watermark, look.unknown[address])
             else:
@@ -251,7 +258,7 @@ class Fetch:
 
 def floor(watermarks: Mapping[bytes, int], scope: Scope) -> int:
     """A version that counts in this namespace is above it."""
-    return max(watermarks[address] for address in scope.addresses)
+    return max(map(watermarks.__getitem__, scope.addresses))
 
 
 def answer_of(found: Found, key: Key) -> Answer | None:

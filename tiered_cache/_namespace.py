@@ -66,8 +66,14 @@ class Namespace:
 
         With `max_age`, in seconds, a value that was made longer ago is a miss, for this call only; see `freshness`.
         """
-        judge = None if max_age is None else self.view.shared.judge(asked(max_age))
-        (value,) = await read_across([(self.view, self.view.scope.key(key))], judge=judge)
+        view = self.view
+        name = view.scope.key(key)
+        if max_age is None and view.shared.unwatched:
+            (result,) = await view.shared.engine.read((name,))
+            value = view.value(result)
+        else:
+            judge = None if max_age is None else view.shared.judge(asked(max_age))
+            (value,) = await read_across([(view, name)], judge=judge)
         return default if value is MISSING else value
 
     async def get_many(self, keys: Iterable[K], *, max_age: float | None = None) -> dict[K, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ._access import Access
 from ._cells import new_token
 from ._errors import FrontUnavailableError
-from ._keys import Scope, front_key
+from ._keys import Scope, front_keys
 from ._leases import is_lease
 from ._rule import SETTLE_WRITE, Step
 
@@ -50,7 +50,7 @@ class Upkeep:
     async def _empty(self, digests: Sequence[bytes]) -> None:
         """Empties the cells of rows that are about to be removed. After that, nobody knows where to look for them."""
         prefix = await self._access.open()
-        keys = [front_key(prefix, digest) for digest in digests]
+        keys = front_keys(prefix, digests)
         cells = await self._access.front.get(keys)
         # Somebody who computes the value anew has nothing to do with the old one, and must not lose his lease for it.
         old = [key for key, cell in zip(keys, cells or (), strict=False) if not (cell and is_lease(cell))]

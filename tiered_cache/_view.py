@@ -73,6 +73,11 @@ class Shared:
     lease_ttl: float
     observers: Observers
 
+    @property
+    def unwatched(self) -> bool:
+        """Whether nobody is told of what is read now, and nothing is said round it: most of the time."""
+        return not self.observers.told and around.get() is None
+
     def judge(self, wanted: Freshness | None) -> Judge | None:
         """None where everything is fresh enough. Before one is asked, the engine is to `learn_time`."""
         if wanted is None:
@@ -196,7 +201,7 @@ async def read_across(
     if not wanted:
         return []
     shared = wanted[0][0].shared
-    if shared.observers.told or judge is not None or around.get() is not None:
+    if judge is not None or not shared.unwatched:
         values, error = await (find_across(wanted, judge) if watch is None else _find(wanted, watch, judge))
         if error is not None and not shared.serve_miss:
             raise error.with_traceback(None)
