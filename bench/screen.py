@@ -15,6 +15,7 @@ from .table import show
 from .tiers import open_tiers
 
 _WIDTH_OF_FILES = 160
+_LINES_IN_FILES = 20
 
 
 def run_on_screen(
@@ -55,6 +56,9 @@ def run_on_screen(
                     progress.update(whole, description=about)
                 else:
                     progress.advance(whole)
+                    taken = int(progress.tasks[whole].completed)
+                    if not console.is_terminal and taken * _LINES_IN_FILES % len(steps) < _LINES_IN_FILES:
+                        console.print(f"{taken} of {len(steps)} samples taken", highlight=False)
                     if sample.refused:
                         progress.console.print(f"refused: {step.scenario.name} {step.contender}: {sample.refused}")
 
