@@ -126,32 +126,16 @@ class _Plain:
         self._types = {name: types for name, types in _TYPES.items() if name in self._held}
         self._extra_allowed = kind.model_config.get("extra") == "allow"
         self._has_message = "message" in self._held
-        # What is to be looked at in fields of those names and types; of a few shapes, since most answers have the same.
-        self._shapes: dict[tuple[object, ...], list[tuple[str, Callable[[Any], bool]]]] = {}
 
     def fits(self, fields: dict[str, Any]) -> bool:
         """Whether validation would surely leave all as it is. A no is no verdict: let validation decide."""
-        kinds = tuple(map(type, fields.values()))
-        shape = (*fields, *kinds)
-        parts = self._shapes.get(shape)
-        if parts is None:
-            if not self._has_types(fields):
-                return False
-            # What their types do not tell.
-            found = ((name, _PARTS.get((name, kind))) for name, kind in zip(fields, kinds, strict=True))
-            parts = [(name, is_valid) for name, is_valid in found if is_valid is not None]
-            if len(self._shapes) < _SHAPES:
-                self._shapes[shape] = parts
-        for name, is_valid in parts:
-            if not is_valid(fields[name]):
-                return False
-        return fields.get("type", self._type) == self._type
-
-    def _has_types(self, fields: dict[str, Any]) -> bool:
         types = self._types
-        return self._required <= fields.keys() <= types.keys() and all(
-            type(value) in types[name] for name, value in fields.items()
-        )
+        for name, value in fields.items():
+            if name not in types or type(value) not in types[name]:
+                return False
+            if name in _PARTS and not _PARTS[name](value):
+                return False
+        return self._required <= fields.keys() and fields.get("type", self._type) == self._type
 
     def made(self, fields: dict[str, Any]) -> Any:
         held, given = {**self._held, **fields}, {*fields}
@@ -174,16 +158,16 @@ _new: Final[Callable[[type[Any]], Any]] = object.__new__
 _set: Final = object.__setattr__
 
 
-def _are_blocks(value: list[Any]) -> bool:
-    return all(type(each) in (str, dict) for each in value)
+def _are_content(value: Any) -> bool:
+    return type(value) is str or all(type(each) in (str, dict) for each in cast("list[Any]", value))
 
 
 def _are_counts(value: dict[str, Any]) -> bool:
     for name, count in value.items():
-        if type(count) is dict:
-            if name not in _DETAILS or not _INT.issuperset(map(type, cast("dict[str, Any]", count).values())):
+        if name in _DETAILS:
+            if type(count) is not dict or not all(type(each) is int for each in cast("dict[str, Any]", count).values()):
                 return False
-        elif type(count) is not int or name in _DETAILS:
+        elif type(count) is not int:
             return False
     return value.keys() >= _COUNTS
 
@@ -207,7 +191,6 @@ _COUNTS: Final = {"input_tokens", "output_tokens", "total_tokens"}
 _DETAILS: Final = {"input_token_details", "output_token_details"}
 _TOOL_CALL: Final = {"name", "args", "id", "type"}
 
-_INT: Final = frozenset((int,))
 _TEXT_OR_NONE: Final = frozenset((str, NoneType))
 _DICT_OR_NONE: Final = frozenset((dict, NoneType))
 
@@ -226,16 +209,13 @@ _TYPES: Final[dict[str, frozenset[type]]] = {
     "usage_metadata": _DICT_OR_NONE,
 }
 
-_PARTS: Final[dict[tuple[str, type], Callable[[Any], bool]]] = {
-    # What blocks say is for the class to find out.
-    **dict.fromkeys((("message", kind) for kind in MESSAGES), lambda message: type(message.content) is str),
-    ("content", list): _are_blocks,
-    ("tool_calls", list): _are_tool_calls,
-    ("invalid_tool_calls", list): lambda calls: not calls,  # rare
-    ("usage_metadata", dict): _are_counts,
+_PARTS: Final[dict[str, Callable[[Any], bool]]] = {
+    "message": lambda message: type(message.content) is str,  # what blocks say is for the class to find out
+    "content": _are_content,
+    "tool_calls": _are_tool_calls,
+    "invalid_tool_calls": lambda calls: not calls,  # rare
+    "usage_metadata": lambda counts: counts is None or _are_counts(counts),
 }
-
-_SHAPES: Final = 64
 
 _SAMPLES: Final[dict[type[Serializable], dict[str, Any]]] = {
     Generation: {"text": "a", "generation_info": {"b": 1}},

@@ -118,7 +118,7 @@ def front_key(prefix: bytes, digest: bytes) -> bytes:
 
 
 def front_keys(prefix: bytes, digests: Iterable[bytes]) -> list[bytes]:
-    return [prefix + hexlify(digest) for digest in digests]
+    return [front_key(prefix, digest) for digest in digests]
 
 
 def range_end(address: bytes) -> bytes | None:

@@ -66,11 +66,9 @@ class Namespace:
 
         With `max_age`, in seconds, a value that was made longer ago is a miss, for this call only; see `freshness`.
         """
-        view = self.view
-        name = view.scope.key(key)
-        if max_age is None and view.shared.unwatched:
-            (result,) = await view.shared.engine.read((name,))
-            value = view.value(result)
+        view, name = self.view, self.view.scope.key(key)
+        if max_age is None and view.shared.unwatched:  # as `read_across` does then; its lists cost 6 % of a hit
+            value = view.value((await view.shared.engine.read((name,)))[0])
         else:
             judge = None if max_age is None else view.shared.judge(asked(max_age))
             (value,) = await read_across([(view, name)], judge=judge)
