@@ -88,6 +88,8 @@ async def test_whoever_asks_after_hundreds_were_cut_short_gets_the_own_reply(
         assert cut_short > CALLS / 4
         for i in range(30):
             await ask(front, i)
+        pool = front._link._pools.get()
+        assert len(pool._idle) + len(pool._opening) <= max_connections
         await until(lambda: connections(redis_url) <= max_connections)  # the server hears of closed ones a little later
         await front.aclose()
     assert await anyio.to_thread.run_sync(left_open, redis_url) == 0

@@ -57,6 +57,7 @@ class TestIds:
         hits = [await answers.alookup("q", "m") for _ in range(2)]
         ids = [cast("ChatGeneration", each).message.id for hit in hits for each in hit or []]
         assert len(set(ids)) == 4
+        assert all(UUID((each or "").removeprefix(f"{LC_ID_PREFIX}-")[:36]).version == 4 for each in ids)
 
     async def test_an_answer_without_one_is_given_none(self, answers: LangChainCache) -> None:
         await answers.aupdate("q", "m", ai("a"))
